@@ -1,0 +1,71 @@
+//! Work that has been promised and is not done: what the durable queue holds.
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{ChangeId, Digest, RebuildId};
+use super::name::PackageName;
+use super::package::{Millis, RowKey};
+
+/// One item. Handling it is idempotent: an item may be found again after it was finished (H7, H20).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// Unique for what is to be done and when it was put: putting the same id again changes nothing.
+    pub id: String,
+    /// The package whose shard it belongs to: of a change its package, of a rebuild the dependent (H2).
+    pub package: PackageName,
+    /// Not before.
+    pub due: Millis,
+    /// What.
+    pub job: Job,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "job", rename_all = "snake_case")]
+pub enum Job {
+    /// Plan an accepted change.
+    Plan {
+        /// The change.
+        change: ChangeId,
+        /// Which of the documents posted under that id (H19).
+        digest: Digest,
+    },
+    /// Send a rebuild.
+    Send {
+        /// The rebuild; an item whose row has another one by now is finished.
+        rebuild: RebuildId,
+        /// Its row.
+        key: RowKey,
+        /// Its place in the order of the package: the `seq` at which it was decided (rule 10).
+        order: u64,
+    },
+}
+
+impl Work {
+    /// The item that plans a change.
+    pub fn plan(change: &ChangeId, digest: &Digest, package: &PackageName, due: Millis) -> Self {
+        Self {
+            id: format!("plan/{change}/{digest}"),
+            package: package.clone(),
+            due,
+            job: Job::Plan { change: change.clone(), digest: digest.clone() },
+        }
+    }
+
+    /// The item that sends a rebuild for the first time, or again after `attempt` attempts.
+    pub fn send(
+        rebuild: &RebuildId,
+        attempt: u32,
+        package: &PackageName,
+        key: &RowKey,
+        order: u64,
+        due: Millis,
+    ) -> Self {
+        Self {
+            id: format!("send/{rebuild}/{attempt}"),
+            package: package.clone(),
+            due,
+            job: Job::Send { rebuild: rebuild.clone(), key: key.clone(), order },
+        }
+    }
+}
