@@ -66,11 +66,6 @@ pub enum Verdict {
         /// The rebuilds that ended as superseded.
         rebuilds: Vec<RebuildId>,
     },
-    /// The version was noticed before; nothing changed (rule 7).
-    Repeat {
-        /// The change that was first.
-        first: ChangeId,
-    },
     /// The same promotion was posted shortly before; nothing changed (rule 13).
     Duplicate {
         /// The change that it repeats.
@@ -92,7 +87,6 @@ impl Verdict {
             Self::Opened => "opened",
             Self::Answers { .. } => "answers",
             Self::TookPlace { .. } => "took_place",
-            Self::Repeat { .. } => "repeat",
             Self::Duplicate { .. } => "duplicate",
             Self::Tagged { .. } => "tagged",
             Self::NoReleaseLine => "no_release_line",

@@ -10,6 +10,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::decision::Decision;
 use super::edge::Edge;
 use super::env::Env;
 use super::id::{ChangeId, Digest, RebuildId, WaveId};
@@ -128,13 +129,20 @@ pub struct Facts {
     pub previous: Option<Version>,
     /// The version whose tarball holds its bytes, if its own may not be in the registry (H18).
     pub tarball_of: Option<Version>,
-    /// The batch that noticed it: the order of its projections.
+    /// The stamp of the batch that made these facts: the order of its edges, line and head.
     pub stamp: Stamp,
+    /// If the version became the highest of its package: the parents that the highest before it declared and it does
+    /// not. `None` if it did not. Kept so that a repeated step writes the same projections.
+    pub dropped: Option<Vec<PackageName>>,
+    /// The rebuilds that this publish by hand superseded and whose place it took (H11).
+    pub took_place: Vec<RebuildId>,
     /// Per managed parent, the highest published version that it admitted when it was built (rule 11, H15).
     /// `None` until decided.
     pub with: Option<BTreeMap<PackageName, Version>>,
     /// The lines that it was attached to, parent → parent version. `None` until decided (rule 11).
     pub attach: Option<BTreeMap<PackageName, Version>>,
+    /// The stamp of the batch that decided `attach`; 0 until then.
+    pub attach_stamp: Stamp,
 }
 
 /// The states of a rebuild (protocol.md, REBUILD).
@@ -194,6 +202,9 @@ pub struct Cause {
     pub parent: PackageName,
     /// Its version in the wave.
     pub version: Version,
+    /// That version's origin, if we made it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub origin: Option<Version>,
 }
 
 /// One outgoing request: the rebuild columns of a row.
@@ -209,6 +220,10 @@ pub struct Rebuild {
     pub waves: BTreeSet<WaveId>,
     /// The change whose planning decided it.
     pub change: ChangeId,
+    /// The decision, with its inputs.
+    pub decision: Decision,
+    /// Its place in the order of the package: the `seq` at which it was decided (rule 10).
+    pub order: u64,
     /// The published version that it is made from.
     pub base: Version,
     /// The origin of `base`: the version published by hand.
@@ -231,6 +246,8 @@ pub struct Rebuild {
     pub due: Millis,
     /// Why it ended without being published, in a few words.
     pub ended_because: Option<String>,
+    /// The change that was its notice.
+    pub confirmed_by: Option<ChangeId>,
 }
 
 /// One row of the partition.

@@ -220,6 +220,8 @@ pub struct RebuildPatch {
     pub join: Vec<WaveId>,
     /// Why it ended.
     pub ended_because: Option<String>,
+    /// The change that was its notice.
+    pub confirmed_by: Option<ChangeId>,
 }
 
 /// What became of a conditional batch.
