@@ -4,6 +4,7 @@
 //! Real manifests hold git addresses, folders, aliases, workspace protocols and plain mistakes. None of them may fail a
 //! change: what is no range becomes an edge that admits nothing, with a reason; what is no package becomes a note.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -43,7 +44,7 @@ pub struct Edges {
 pub fn edges(manifest: &Map<String, Value>, fields: EdgeFields) -> Edges {
     let mut found = Edges::default();
     let mut declared: Vec<(&str, &str, &str)> = Vec::new();
-    let mut position: std::collections::HashMap<&str, usize> = std::collections::HashMap::new();
+    let mut position: HashMap<&str, usize> = HashMap::new();
     // npm's precedence (Arborist): optional over dependencies over peer. The order of reading is the order of the result,
     // dependencies first, because the Node software's `dependent_of` knew no other field.
     for (field, counts, overrides) in [
@@ -79,9 +80,9 @@ pub fn edges(manifest: &Map<String, Value>, fields: EdgeFields) -> Edges {
             }
         }
     }
-    let mut parents: std::collections::HashMap<PackageName, usize> =
-        std::collections::HashMap::new();
+    let mut parents: HashMap<PackageName, usize> = HashMap::new();
     let mut parts: Vec<(PackageName, Vec<String>)> = Vec::new();
+    let mut seen: HashSet<(usize, String)> = HashSet::new();
     for (field, key, spec) in declared {
         match resolve(key, spec) {
             Ok((parent, range)) => {
@@ -89,7 +90,7 @@ pub fn edges(manifest: &Map<String, Value>, fields: EdgeFields) -> Edges {
                     parts.push((parent, Vec::new()));
                     parts.len() - 1
                 });
-                if !parts[at].1.contains(&range) {
+                if seen.insert((at, range.clone())) {
                     parts[at].1.push(range);
                 }
             }

@@ -276,3 +276,20 @@ fn rule_4_no_text_panics() {
         let _ = EdgeRange::of(&text);
     }
 }
+
+#[test]
+fn rule_5_many_aliases_of_one_package_take_linear_time() {
+    let aliases: Map<String, Value> = (0..40_000)
+        .map(|at| (format!("a{at}"), json!(format!("npm:p@1.0.{at}"))))
+        .collect();
+    let manifest = json!({ "dependencies": aliases });
+    let begun = std::time::Instant::now();
+    let found = of(&manifest, EdgeFields::default());
+    assert_eq!(found.list.len(), 1);
+    let range = EdgeRange::of(&found.list[0].range);
+    assert!(
+        range.admits(&version("1.0.39999"), None) && !range.admits(&version("1.0.40000"), None)
+    );
+    // well below a second, even in a debug build
+    assert!(begun.elapsed().as_secs() < 10);
+}
