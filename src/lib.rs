@@ -1,1 +1,5 @@
 //! feedsme
+
+pub mod http;
+pub mod model;
+pub mod semver;
