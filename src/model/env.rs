@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The name of an environment, such as `dev`; only ever made by [`Environments`] or read back from the store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "String", into = "String")]
 pub struct Env(Arc<str>);
 
 impl Env {
@@ -19,6 +19,18 @@ impl Env {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<String> for Env {
+    fn from(name: String) -> Self {
+        Self(name.into())
+    }
+}
+
+impl From<Env> for String {
+    fn from(env: Env) -> Self {
+        env.as_str().to_owned()
     }
 }
 

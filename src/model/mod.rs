@@ -6,16 +6,26 @@
 //! edge       what a manifest's declared dependencies mean (rules 3 and 4)
 //! document   what a posted body says, and what is wrong with it (rules 1 and 2)
 //! outgoing   what a rebuild or a promotion sends (rule 10, contract.md 4 J)
+//! env        the ordered environments
+//! change     an accepted POST and what became of it
+//! package    a package's partition: versions, rebuilds, head
+//! decision   rebuild or skip, and why
+//! work       what is promised and not done
 //! ```
 //!
 //! Everything here is a plain function on data: no clock, no I/O, no async.
 
+pub mod change;
+pub mod decision;
 pub mod document;
 pub mod edge;
+pub mod env;
 pub mod id;
 mod json;
 pub mod name;
 pub mod outgoing;
+pub mod package;
+pub mod work;
 
 pub use document::{ChangeError, Document, IncomingChange};
 pub use edge::{Edge, EdgeFields, EdgeRange, Edges};
