@@ -1,0 +1,22 @@
+//! The words of `design.md` section 2 as types, so that text is judged once, at the edge, and never again inside.
+//!
+//! ```text
+//! id         identities and digests
+//! name       what a package may be called
+//! edge       what a manifest's declared dependencies mean (rules 3 and 4)
+//! document   what a posted body says, and what is wrong with it (rules 1 and 2)
+//! outgoing   what a rebuild or a promotion sends (rule 10, contract.md 4 J)
+//! ```
+//!
+//! Everything here is a plain function on data: no clock, no I/O, no async.
+
+pub mod document;
+pub mod edge;
+pub mod id;
+mod json;
+pub mod name;
+pub mod outgoing;
+
+pub use document::{ChangeError, Document, IncomingChange};
+pub use edge::{Edge, EdgeFields, EdgeRange, Edges};
+pub use name::PackageName;
