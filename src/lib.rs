@@ -1,1 +1,4 @@
 //! feedsme
+
+pub mod neighbours;
+pub mod queue;
