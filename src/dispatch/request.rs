@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{Claimed, target};
 use crate::ingest::Core;
 use crate::model::document::Document;
-use crate::model::outgoing::{self, Outgoing, PackumentView};
+use crate::model::outgoing::{self, Outgoing, OutgoingError, PackumentView};
 use crate::model::package::{Kind, RowKey};
 use crate::neighbours::{
     BuildService, Class, Document as Upload, Failure, Neighbour, Outcome, Packument, Registry, Tarball, Warehouse,
@@ -42,7 +42,13 @@ impl Neighbours {
         let base = rebuild.base.to_string();
         let tarball_of = rebuild.tarball_of.to_string();
         let packument = self.registry.packument(name, &[&base, &tarball_of]).await?;
-        let outgoing = compose(core, claimed, &json, packument.as_ref());
+        let outgoing = compose(core, claimed, &json, packument.as_ref()).map_err(|error| Outcome {
+            class: Class::Dead,
+            neighbour: to,
+            may_have_reached: false,
+            status: None,
+            message: error.to_string(),
+        })?;
         let tarball = self.tarball(name, &base, &tarball_of, packument.as_ref()).await?;
         let upload = Upload {
             before: &outgoing.before,
@@ -85,7 +91,7 @@ impl Neighbours {
             .await
             .map_err(|error| away(error.to_string()))?
             .ok_or_else(gone)?;
-        Document::from_stored(&json).map(|document| document.json).map_err(|_| gone())
+        Document::parse(&json).map(|document| document.json).map_err(|_| gone())
     }
 
     /// The base's own tarball; if the registry has none, that of the version whose bytes it has (H18).
@@ -111,7 +117,7 @@ impl Neighbours {
 }
 
 /// The document that is sent.
-fn compose(core: &Core, claimed: &Claimed, json: &Map<String, Value>, packument: Option<&Packument>) -> Outgoing {
+fn compose(core: &Core, claimed: &Claimed, json: &Map<String, Value>, packument: Option<&Packument>) -> Result<Outgoing, OutgoingError> {
     let version: &Version = &claimed.key.version;
     match claimed.key.slot.kind() {
         Kind::Promotion => outgoing::promotion(json, version, claimed.key.slot.as_str()),

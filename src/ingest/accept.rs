@@ -38,7 +38,7 @@ pub async fn accept(core: &Core, posted: &Posted) -> Result<Accepted> {
     let env = posted.env.as_ref().unwrap_or(first);
     let publish = posted.env.is_none() || (env == first && document.published_flag);
     let kind = if publish { Kind::Publish } else { Kind::Promotion };
-    let json = document.to_stored();
+    let json = document.bytes();
     let digest = Digest::of(&json);
     let id = match (kind, &posted.key) {
         (Kind::Publish, _) => ChangeId::of_publish(&document.name, &document.version),

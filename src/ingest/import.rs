@@ -16,7 +16,7 @@ pub enum Imported {
 
 /// Makes one version known: its facts, its edges, its manifest; not its line, which only a notice makes. Repeatable.
 pub async fn import(core: &Core, document: &Document) -> Result<Imported> {
-    let json = document.to_stored();
+    let json = document.bytes();
     let digest = Digest::of(&json);
     let described = describe(core, document, &digest);
     let (state, facts) = publish::establish(core, &described, &Source::Known, &json).await?;

@@ -94,7 +94,7 @@ pub async fn plan(core: &Core, id: &ChangeId, digest: &Digest) -> Result<Vec<Wor
         return Ok(Vec::new());
     }
     let Some(json) = core.store.document(id, digest).await? else { return Ok(Vec::new()) };
-    let document = Document::from_stored(&json)
+    let document = Document::parse(&json)
         .map_err(|error| IngestError::Document(id.to_string(), error.to_string()))?;
     let described = describe(core, &document, digest);
     let outcome = match change.kind {
@@ -215,7 +215,7 @@ async fn declared(
         return Ok(Vec::new());
     };
     let Some(json) = core.store.manifest(&state.name, version, digest).await? else { return Ok(Vec::new()) };
-    let document = Document::from_stored(&json)
+    let document = Document::parse(&json)
         .map_err(|error| IngestError::Document(format!("{}@{version}", state.name), error.to_string()))?;
     Ok(edges(&document.manifest, core.rules.edges).list)
 }

@@ -7,8 +7,20 @@ use serde::{Deserialize, Serialize};
 
 /// The name of an environment, such as `dev`; only ever made by [`Environments`] or read back from the store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "String", into = "String")]
 pub struct Env(Arc<str>);
+
+impl From<String> for Env {
+    fn from(name: String) -> Self {
+        Self(name.into())
+    }
+}
+
+impl From<Env> for String {
+    fn from(env: Env) -> Self {
+        env.0.as_ref().to_owned()
+    }
+}
 
 impl Env {
     /// Takes a name that is known to be one of the configured ones.

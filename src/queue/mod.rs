@@ -7,10 +7,12 @@
 //! ```text
 //! retry   one attempt's outcome → what becomes of the rebuild
 //! lane    all outcomes of a neighbour → whether it is sent to at all, and what counts as poison (H25)
+//! schedule   what may be started next, one item of a key at a time
 //! ```
 
 pub mod lane;
 pub mod retry;
+pub mod schedule;
 
 pub use lane::{Admission, Lane, Refusal};
 pub use retry::{Attempt, DeadReason, Next, after};

@@ -19,7 +19,7 @@
 //! * **Pages** are in the order of their key and resume after the last key seen; a page of fewer than `limit` entries
 //!   is the last.
 
-pub mod sqlite;
+
 
 use std::collections::BTreeMap;
 
