@@ -26,4 +26,6 @@ pub mod neighbours;
 pub mod plan;
 pub mod queue;
 pub mod semver;
+pub mod settings;
 pub mod store;
+pub mod telemetry;
