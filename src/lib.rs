@@ -1,1 +1,3 @@
 //! feedsme
+
+pub mod semver;
