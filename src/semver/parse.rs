@@ -53,14 +53,12 @@ fn read(part: &str, builders: &mut [Builder]) -> Option<()> {
     while at < text.len() {
         let (sign, after) = sign(text, at);
         let signed = after > at;
-        let (prefix, version, end) = version(
-            part,
-            if signed {
-                skip_space(text, after)
-            } else {
-                after
-            },
-        )?;
+        let start = if signed {
+            skip_space(text, after)
+        } else {
+            after
+        };
+        let (prefix, version, end) = version(part, start)?;
         at = skip_space(text, end);
         if at == end && at < text.len() {
             return None;
