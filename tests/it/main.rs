@@ -1,3 +1,7 @@
+<<<<<<< HEAD
 //! One binary for all integration tests.
 
 mod neighbours;
+=======
+mod semver;
+>>>>>>> semver
