@@ -108,7 +108,9 @@ async fn serve(
         match step {
             Step::Read => {
                 seen.complete = body(&mut stream, &mut seen).await.is_some();
-                log.lock().unwrap()[index] = seen.clone();
+                let mut log = log.lock().unwrap();
+                log[index].complete = seen.complete;
+                log[index].body = std::mem::take(&mut seen.body);
             }
             Step::ReadSome(wanted) => {
                 let mut some = vec![0; wanted];
