@@ -348,7 +348,7 @@ async fn slow_is_not_silent() {
     steps.push(chunk(""));
     // A registry that trickles: at first for more than the idle time of the build service, whose fault it is not.
     let pieces = stream::unfold(0, |count| async move {
-        tokio::time::sleep(if count == 1 { IDLE * 3 / 2 } else { IDLE / 4 }).await;
+        tokio::time::sleep(if count == 1 { IDLE * 3 } else { IDLE / 4 }).await;
         (count < 8).then(|| (Ok(Bytes::from_static(b"abcd")), count + 1))
     });
     let trickle = Tarball {
