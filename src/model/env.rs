@@ -34,18 +34,6 @@ impl Env {
     }
 }
 
-impl From<String> for Env {
-    fn from(name: String) -> Self {
-        Self(name.into())
-    }
-}
-
-impl From<Env> for String {
-    fn from(env: Env) -> Self {
-        env.as_str().to_owned()
-    }
-}
-
 impl fmt::Display for Env {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
