@@ -1,6 +1,31 @@
-//! feedsme
+//! feedsme: when an npm package gets a new version, every dependent that lets it in is rebuilt, in order, once, never
+//! lost.
+//!
+//! # Layout
+//!
+//! ```text
+//! http  ── changes ──►  ingest ──►  plan  ──►  queue  ──►  dispatch  ──►  neighbours
+//!  │                      │        (pure)     (pure)         │           build service, warehouse, registry
+//!  └─ queries ◄── query ◄─┴───────────── store ──────────────┘
+//! ```
+//!
+//! * [`semver`]: npm's versions and ranges, exactly.
+//! * [`model`]: the words of the domain as types.
+//! * [`plan`]: what follows from a change, as plain functions on data.
+//! * [`store`]: what is remembered, as domain verbs; SQLite.
+//! * [`ingest`]: load, decide, apply.
+//! * [`queue`]: the order of work and the retry policy, as plain data.
+//! * [`dispatch`]: claim, send, settle; the worker.
+//! * [`neighbours`]: how the others talk.
 
+pub mod dispatch;
 pub mod http;
+pub mod ingest;
 pub mod model;
+pub mod neighbours;
+pub mod plan;
+pub mod queue;
 pub mod semver;
+pub mod settings;
 pub mod store;
+pub mod telemetry;

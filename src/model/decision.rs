@@ -88,8 +88,8 @@ pub enum Reason {
         /// The version published by hand.
         version: Version,
     },
-    /// Skip: the dependent's stored manifest is gone, so there is nothing to make a rebuild from.
-    NoDocument,
+    /// Skip: there is no version above the base that npm could hold (rule 9).
+    NoVersionLeft,
 }
 
 impl Reason {
@@ -108,7 +108,7 @@ impl Reason {
             Self::AlreadyThereNewer { .. } => "already_there_newer",
             Self::SupersededInPromotion { .. } => "superseded_in_promotion",
             Self::PublishedByHand { .. } => "published_by_hand",
-            Self::NoDocument => "no_document",
+            Self::NoVersionLeft => "no_version_left",
         }
     }
 }

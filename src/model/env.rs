@@ -10,6 +10,18 @@ use serde::{Deserialize, Serialize};
 #[serde(from = "String", into = "String")]
 pub struct Env(Arc<str>);
 
+impl From<String> for Env {
+    fn from(name: String) -> Self {
+        Self(name.into())
+    }
+}
+
+impl From<Env> for String {
+    fn from(env: Env) -> Self {
+        env.0.as_ref().to_owned()
+    }
+}
+
 impl Env {
     /// Takes a name that is known to be one of the configured ones.
     pub fn trusted(name: &str) -> Self {
@@ -19,18 +31,6 @@ impl Env {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl From<String> for Env {
-    fn from(name: String) -> Self {
-        Self(name.into())
-    }
-}
-
-impl From<Env> for String {
-    fn from(env: Env) -> Self {
-        env.as_str().to_owned()
     }
 }
 

@@ -4,7 +4,12 @@
 //! id         identities and digests
 //! name       what a package may be called
 //! edge       what a manifest's declared dependencies mean (rules 3 and 4)
+//! env        the environments, in the order of promotion
 //! document   what a posted body says, and what is wrong with it (rules 1 and 2)
+//! change     an accepted change and what became of it
+//! package    what is known of one package, its versions and their rebuilds
+//! decision   rebuild or skip, with the reason (rule 18)
+//! work       what the durable queue holds
 //! outgoing   what a rebuild or a promotion sends (rule 10, contract.md 4 J)
 //! env        the ordered environments
 //! change     an accepted POST and what became of it

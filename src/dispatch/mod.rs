@@ -1,0 +1,218 @@
+//! Sending rebuilds: claim, send, settle (protocol.md, REBUILD; design.md 4).
+//!
+//! Each step is a function here; [`worker`] calls them. A rebuild is claimed by a conditional write before anything is
+//! sent, and its result is recorded after: whoever finds a claim without a result knows that the request may have
+//! reached the neighbour (H12).
+
+mod request;
+pub mod worker;
+
+pub use request::Neighbours;
+
+use crate::ingest::{Core, Result, another};
+use crate::model::id::RebuildId;
+use crate::model::name::PackageName;
+use crate::model::package::{Millis, Rebuild, RebuildState, RowKey};
+use crate::model::work::Work;
+use crate::neighbours::{Neighbour, Outcome};
+use crate::plan::rebuild;
+use crate::queue::{DeadReason, Next};
+use crate::store::{Attempt, Committed, Expect, PackageCommit, RebuildPatch, RowWrite, Want};
+
+/// A rebuild that this process has claimed: the attempt is its own until it is settled.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The package.
+    pub name: PackageName,
+    /// The row.
+    pub key: RowKey,
+    /// The rebuild, as it is in the store while this attempt is under way.
+    pub rebuild: Rebuild,
+    /// An earlier attempt may have reached the neighbour, or was claimed and has no result (H12).
+    pub may_have_reached_before: bool,
+    /// When the attempt began.
+    pub started: Millis,
+}
+
+/// Claims the rebuild of a work item. `None` if there is nothing to send: it was accepted, ended, or is another one by
+/// now; then the item is finished. A claim that nobody is working on any more is taken over: within one process the
+/// [`worker`] never has an item twice, and a store has one process (SQLite).
+pub async fn claim(
+    core: &Core,
+    owner: &str,
+    id: &RebuildId,
+    name: &PackageName,
+    key: &RowKey,
+) -> Result<Option<Claimed>> {
+    loop {
+        let state = core.store.packages(&[Want::rows(name, vec![key.clone()])]).await?.pop();
+        let rebuild = state.and_then(|state| state.row(key).and_then(|row| row.rebuild.clone()));
+        let Some(rebuild) = rebuild.filter(|rebuild| rebuild.id == *id && !rebuild.state.is_ended()) else {
+            return Ok(None);
+        };
+        let attempts = core.store.attempts(id).await?;
+        let result = |number: u32| attempts.iter().find(|one| one.number == number);
+        if rebuild.state == RebuildState::Sending && result(rebuild.attempt).is_some_and(|one| one.outcome == SENT) {
+            return Ok(None);
+        }
+        let may_have_reached_before =
+            (1..=rebuild.attempt).any(|number| result(number).is_none_or(|one| one.may_have_reached));
+        let attempt = rebuild.attempt + 1;
+        let patch = RebuildPatch {
+            state: Some(RebuildState::Sending),
+            attempt: Some(attempt),
+            owner: Some(owner.to_owned()),
+            ..RebuildPatch::default()
+        };
+        if patch_row(core, name, key, &rebuild, patch).await? == Committed::Applied {
+            let rebuild = Rebuild {
+                state: RebuildState::Sending,
+                attempt,
+                owner: Some(owner.to_owned()),
+                ..rebuild
+            };
+            return Ok(Some(Claimed {
+                name: name.clone(),
+                key: key.clone(),
+                rebuild,
+                may_have_reached_before,
+                started: core.clock.now(),
+            }));
+        }
+    }
+}
+
+/// The outcome text of an attempt that the neighbour accepted.
+pub const SENT: &str = "sent";
+
+/// Records what an attempt came to and does what follows from it. Returns the work that goes on: the same rebuild later,
+/// or the one that takes its place.
+pub async fn settle(core: &Core, claimed: &Claimed, outcome: &Outcome, next: Next) -> Result<Option<Work>> {
+    let Claimed { name, key, rebuild, .. } = claimed;
+    let attempt = Attempt {
+        number: rebuild.attempt,
+        started: claimed.started,
+        ended: core.clock.now(),
+        owner: rebuild.owner.clone().unwrap_or_default(),
+        outcome: text(next).to_owned(),
+        neighbour: outcome.neighbour.as_str().to_owned(),
+        may_have_reached: outcome.may_have_reached,
+        status: outcome.status,
+        message: outcome.message.clone(),
+    };
+    core.store.put_attempt(&rebuild.id, &attempt).await?;
+    log(claimed, outcome, next);
+    match next {
+        Next::Sent | Next::SentEarlier => Ok(None),
+        Next::RetryAt { at_ms, counted } => again(core, claimed, at_ms, u32::from(counted)).await,
+        Next::PauseLane { at_ms, .. } => again(core, claimed, at_ms, 0).await,
+        Next::Dead { reason } => {
+            let patch = RebuildPatch {
+                state: Some(RebuildState::Dead),
+                tries: Some(rebuild.tries + 1),
+                ended_because: Some(because(reason, outcome)),
+                ..RebuildPatch::default()
+            };
+            patch_row(core, name, key, rebuild, patch).await?;
+            Ok(None)
+        }
+        Next::Foreign => {
+            let because = format!("{}@{} is somebody else's", name, key.version);
+            another(core, &rebuild.id, &because).await
+        }
+    }
+}
+
+async fn again(core: &Core, claimed: &Claimed, due: Millis, counted: u32) -> Result<Option<Work>> {
+    let Claimed { name, key, rebuild, .. } = claimed;
+    let tries = rebuild.tries + counted;
+    let patch = RebuildPatch {
+        state: Some(RebuildState::Queued),
+        tries: Some(tries),
+        due: Some(due),
+        ..RebuildPatch::default()
+    };
+    // The item first: a death in between leaves one item too many, which finds nothing to do.
+    let later = Rebuild { due, ..rebuild.clone() };
+    let work = rebuild::work(name, key, &later);
+    core.store.put_work(std::slice::from_ref(&work)).await?;
+    let answer = patch_row(core, name, key, rebuild, patch).await?;
+    // Refused: its notice came meanwhile, so there is nothing to send again.
+    Ok((answer == Committed::Applied).then_some(work))
+}
+
+/// Sends a dead rebuild once more, at an operator's wish. `None` if it is not dead (H24: a superseded one is refused).
+pub async fn revive(core: &Core, name: &PackageName, key: &RowKey, id: &RebuildId) -> Result<Option<Work>> {
+    let state = core.store.packages(&[Want::rows(name, vec![key.clone()])]).await?.pop();
+    let rebuild = state.and_then(|state| state.row(key).and_then(|row| row.rebuild.clone()));
+    let dead = |rebuild: &Rebuild| rebuild.id == *id && rebuild.state == RebuildState::Dead;
+    let Some(rebuild) = rebuild.filter(dead) else { return Ok(None) };
+    let due = core.clock.now();
+    let patch = RebuildPatch {
+        state: Some(RebuildState::Queued),
+        tries: Some(0),
+        due: Some(due),
+        ..RebuildPatch::default()
+    };
+    let work = rebuild::work(name, key, &Rebuild { due, ..rebuild.clone() });
+    core.store.put_work(std::slice::from_ref(&work)).await?;
+    let answer = patch_row(core, name, key, &rebuild, patch).await?;
+    Ok((answer == Committed::Applied).then_some(work))
+}
+
+async fn patch_row(
+    core: &Core,
+    name: &PackageName,
+    key: &RowKey,
+    as_it_is: &Rebuild,
+    patch: RebuildPatch,
+) -> Result<Committed> {
+    let expect = Expect::Rebuild {
+        id: as_it_is.id.clone(),
+        state: as_it_is.state,
+        attempt: as_it_is.attempt,
+    };
+    let write = RowWrite { patch: Some(patch), ..RowWrite::new(key.clone(), expect, 0) };
+    let answers = core.store.commit(vec![PackageCommit::row(name, write)]).await?;
+    Ok(answers.first().copied().unwrap_or(Committed::Refused))
+}
+
+fn text(next: Next) -> &'static str {
+    match next {
+        Next::Sent | Next::SentEarlier => SENT,
+        Next::RetryAt { .. } => "retry",
+        Next::PauseLane { .. } => "paused",
+        Next::Dead { .. } => "dead",
+        Next::Foreign => "foreign",
+    }
+}
+
+fn because(reason: DeadReason, outcome: &Outcome) -> String {
+    format!("{reason}: {}", outcome.message)
+}
+
+fn log(claimed: &Claimed, outcome: &Outcome, next: Next) {
+    let Claimed { name, key, rebuild, .. } = claimed;
+    let env = key.slot.as_str();
+    match next {
+        Next::Sent | Next::SentEarlier => tracing::info!(
+            rebuild.id = %rebuild.id, package = %name, version = %key.version, env, attempt = rebuild.attempt, "sent"
+        ),
+        Next::Dead { reason } => tracing::error!(
+            rebuild.id = %rebuild.id, package = %name, version = %key.version, env, attempt = rebuild.attempt,
+            %reason, message = outcome.message, "gave up"
+        ),
+        _ => tracing::warn!(
+            rebuild.id = %rebuild.id, package = %name, version = %key.version, env, attempt = rebuild.attempt,
+            next = text(next), message = outcome.message, "not sent"
+        ),
+    }
+}
+
+/// The neighbour that a rebuild of this row is sent to.
+pub fn target(key: &RowKey, has_warehouse: bool) -> Neighbour {
+    match key.slot.kind() {
+        crate::model::package::Kind::Publish if has_warehouse => Neighbour::Warehouse,
+        _ => Neighbour::BuildService,
+    }
+}

@@ -1,0 +1,573 @@
+//! The worker: plans what was accepted and sends what was decided, until it is told to stop.
+//!
+//! One task owns everything that is decided between two items: the [`Schedule`]s (one item of a package at a time, in
+//! order), the neighbours' [`Lane`]s and the send slots. The steps themselves run beside it and report back, so that no
+//! slow neighbour and no slow write ever holds up the choice of what is next. A send slot is given back when the
+//! neighbour has answered, before the outcome is written.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Claimed, Neighbours, claim, settle, target};
+use crate::ingest::{Core, IngestError, plan};
+use crate::model::id::{ChangeId, RebuildId};
+use crate::model::name::PackageName;
+use crate::model::package::{Millis, Slot};
+use crate::model::work::{Job, Work};
+use crate::neighbours::{Class, Neighbour, Outcome};
+use crate::queue::retry::Attempt;
+use crate::queue::schedule::Schedule;
+use crate::queue::{Admission, Lane, Next, Refusal, after};
+use crate::store::StoreError;
+
+/// How many changes are planned at once.
+const PLANNING: usize = 32;
+
+/// How long after a failed step it is repeated: the store was away, most likely.
+const AGAIN: Millis = 1_000;
+
+/// How much of the store's pending work is read at a time.
+const PAGE: usize = 1_000;
+
+/// What the worker is made from.
+#[derive(Clone)]
+pub struct WorkerOptions {
+    /// This process, as recorded in claims.
+    pub owner: String,
+    /// How many rebuilds are being sent to a neighbour at once.
+    pub concurrency: HashMap<Neighbour, usize>,
+    /// How long a shutdown waits for what is being sent.
+    pub grace: Duration,
+}
+
+/// Something that happened; for whoever waits for it.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A change was planned.
+    Planned(ChangeId),
+    /// An attempt at a rebuild was settled.
+    Settled(RebuildId),
+}
+
+/// Hands work to the worker.
+#[derive(Clone)]
+pub struct Inbox {
+    sender: mpsc::UnboundedSender<Message>,
+    events: broadcast::Sender<Event>,
+}
+
+impl Inbox {
+    /// Tells the worker about work that is durable already. It is not lost if the worker is gone: it is found at the
+    /// next start.
+    pub fn put(&self, work: Vec<Work>) {
+        let _ = self.sender.send(Message::Work(work));
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// How much waits and how the lanes are.
+    pub async fn status(&self) -> Option<Status> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.sender.send(Message::Status(sender)).ok()?;
+        receiver.await.ok()
+    }
+}
+
+/// What the worker is doing.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Status {
+    /// Changes that wait to be planned, or are being planned.
+    pub planning: usize,
+    /// Rebuilds that wait to be sent, for whatever reason.
+    pub waiting: usize,
+    /// Rebuilds that are being sent.
+    pub sending: usize,
+    /// The lanes that are paused, and since when (milliseconds).
+    pub paused: Vec<(Neighbour, Millis)>,
+}
+
+impl Status {
+    /// Whether there is nothing to do now or later.
+    pub fn is_idle(&self) -> bool {
+        self.planning == 0 && self.waiting == 0 && self.sending == 0
+    }
+}
+
+enum Message {
+    Work(Vec<Work>),
+    Status(tokio::sync::oneshot::Sender<Status>),
+}
+
+/// The key of the send queues: a package in an environment (rule 10).
+type SendKey = (PackageName, String);
+
+enum Done {
+    Planned { work: Work, result: Result<Vec<Work>, IngestError> },
+    Claimed { work: Work, result: Result<Option<Claimed>, IngestError> },
+    Answered { work: Work, claimed: Box<Claimed>, outcome: Outcome },
+    Settled { work: Work, result: Result<Option<Work>, IngestError> },
+    Finished { ids: Vec<String>, result: Result<(), StoreError> },
+}
+
+/// The worker's state; run it with [`Worker::run`].
+pub struct Worker {
+    core: Core,
+    neighbours: Arc<Neighbours>,
+    options: WorkerOptions,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    events: broadcast::Sender<Event>,
+    plans: Schedule<PackageName, Work>,
+    sends: Schedule<SendKey, Work>,
+    arrivals: u64,
+    planning: usize,
+    sending: HashMap<Neighbour, usize>,
+    settling: usize,
+    lanes: HashMap<Neighbour, Lane<String>>,
+    tasks: JoinSet<Done>,
+    finished: Vec<String>,
+    finishing: bool,
+}
+
+impl Worker {
+    /// A worker and the way to hand it work.
+    pub fn new(core: Core, neighbours: Neighbours, options: WorkerOptions) -> (Self, Inbox) {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        let (events, _) = broadcast::channel(1_024);
+        let worker = Self {
+            core,
+            neighbours: Arc::new(neighbours),
+            options,
+            inbox,
+            events: events.clone(),
+            plans: Schedule::default(),
+            sends: Schedule::default(),
+            arrivals: 0,
+            planning: 0,
+            sending: HashMap::new(),
+            settling: 0,
+            lanes: HashMap::new(),
+            tasks: JoinSet::new(),
+            finished: Vec::new(),
+            finishing: false,
+        };
+        (worker, Inbox { sender, events })
+    }
+
+    /// Takes up what the store still has to do: what a process that died, or was stopped, left behind.
+    pub async fn resume(&mut self) -> Result<usize, StoreError> {
+        let mut after: Option<String> = None;
+        let mut found = 0;
+        loop {
+            let page = self.core.store.pending_work(after.as_deref(), PAGE).await?;
+            found += page.len();
+            let last = page.last().map(|work| work.id.clone());
+            let full = page.len() == PAGE;
+            self.take_in(page);
+            match last {
+                Some(last) if full => after = Some(last),
+                _ => return Ok(found),
+            }
+        }
+    }
+
+    /// Works until `stop`; then starts nothing more, waits for what is under way as long as the grace allows, and
+    /// leaves the rest to the next start.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let wake = self.start_what_can_be();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                message = self.inbox.recv() => match message {
+                    Some(message) => self.hear(message),
+                    None => break,
+                },
+                Some(done) = self.tasks.join_next() => self.handle(done),
+                () = sleep_until(&self.core, wake) => {}
+            }
+        }
+        self.wind_down().await;
+    }
+
+    async fn wind_down(&mut self) {
+        let grace = tokio::time::sleep(self.options.grace);
+        tokio::pin!(grace);
+        loop {
+            self.finish_in_slices();
+            tokio::select! {
+                () = &mut grace => break,
+                done = self.tasks.join_next() => match done {
+                    Some(Ok(Done::Claimed { work, result: Ok(Some(claimed)) })) => self.send(work, claimed),
+                    Some(done) => self.handle(done),
+                    None => return,
+                },
+            }
+        }
+        let left = self.tasks.len();
+        if left > 0 {
+            tracing::warn!(left, "stopped while rebuilds were being sent; they are sent again at the next start");
+        }
+        self.tasks.shutdown().await;
+    }
+
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Work(work) => self.take_in(work),
+            Message::Status(answer) => {
+                let _ = answer.send(self.status());
+            }
+        }
+        // Whatever else arrived meanwhile: one look at the queues for all of it.
+        while let Ok(message) = self.inbox.try_recv() {
+            match message {
+                Message::Work(work) => self.take_in(work),
+                Message::Status(answer) => {
+                    let _ = answer.send(self.status());
+                }
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let paused = |(neighbour, lane): (&Neighbour, &Lane<String>)| Some((*neighbour, lane.paused_since()?));
+        Status {
+            planning: self.plans.len() + self.planning,
+            waiting: self.sends.len() + self.settling,
+            sending: self.sending.values().sum(),
+            paused: self.lanes.iter().filter_map(paused).collect(),
+        }
+    }
+
+    fn take_in(&mut self, work: Vec<Work>) {
+        for item in work {
+            match &item.job {
+                Job::Plan { .. } => {
+                    self.arrivals += 1;
+                    let (key, id, due) = (item.package.clone(), item.id.clone(), item.due);
+                    self.plans.push(&key, self.arrivals, &id, due, item);
+                }
+                Job::Send { order, .. } => {
+                    let (key, id, due, order) = (self.send_key(&item), item.id.clone(), item.due, *order);
+                    self.sends.push(&key, order, &id, due, item);
+                }
+            }
+        }
+    }
+
+    fn send_key(&self, work: &Work) -> SendKey {
+        let env = match &work.job {
+            Job::Send { key, .. } => match &key.slot {
+                Slot::Publish => self.core.rules.environments.first().as_str(),
+                Slot::Env(env) => env.as_str(),
+            },
+            Job::Plan { .. } => "",
+        };
+        (work.package.clone(), env.to_owned())
+    }
+
+    /// Starts everything that can be; returns when to look again.
+    fn start_what_can_be(&mut self) -> Option<Millis> {
+        let now = self.core.clock.now();
+        let mut wake = self.plans.tick(now);
+        while self.planning < PLANNING {
+            let Some(key) = self.plans.ready().next().map(|(key, _)| key.clone()) else { break };
+            let Some(work) = self.plans.take(&key) else { break };
+            self.start_plan(work);
+        }
+        wake = earlier(wake, self.sends.tick(now));
+        wake = earlier(wake, self.start_sends(now));
+        self.finish_in_slices();
+        wake
+    }
+
+    fn start_plan(&mut self, work: Work) {
+        self.planning += 1;
+        let core = self.core.clone();
+        self.tasks.spawn(async move {
+            let result = match &work.job {
+                Job::Plan { change, digest } => plan(&core, change, digest).await,
+                Job::Send { .. } => Ok(Vec::new()),
+            };
+            Done::Planned { work, result }
+        });
+    }
+
+    /// Starts sends as the lanes and the slots allow. Every send needs the registry and its target.
+    fn start_sends(&mut self, now: Millis) -> Option<Millis> {
+        let has_warehouse = self.neighbours.warehouse.is_some();
+        let mut wake = None;
+        for to in [Neighbour::Warehouse, Neighbour::BuildService] {
+            let is_for = |work: &Work| {
+                matches!(&work.job, Job::Send { key, .. } if target(key, has_warehouse) == to)
+            };
+            let slots = self.options.concurrency.get(&to).copied().unwrap_or(20);
+            let used = self.sending.get(&to).copied().unwrap_or(0);
+            let free = slots.saturating_sub(used);
+            if free == 0 {
+                continue;
+            }
+            let both = [Neighbour::Registry, to].map(|one| self.lanes.entry(one).or_default().admits(now));
+            if both.contains(&Admission::Closed) {
+                continue;
+            }
+            if let Some(until) = both.iter().filter_map(|one| match one { Admission::Until(at) => Some(*at), _ => None }).max() {
+                if self.sends.ready().any(|(_, work)| is_for(work)) {
+                    wake = earlier(wake, Some(until));
+                }
+                continue;
+            }
+            let ready: Vec<(SendKey, String)> = self
+                .sends
+                .ready()
+                .filter(|(_, work)| is_for(work))
+                .map(|(key, work)| (key.clone(), rebuild_id(work)))
+                .take(if both.contains(&Admission::Probe) { usize::MAX } else { free })
+                .collect();
+            if both.contains(&Admission::Probe) {
+                let probed = if both[0] == Admission::Probe { Neighbour::Registry } else { to };
+                let pick = self.lanes.entry(probed).or_default().pick(ready.iter().map(|(_, id)| id)).cloned();
+                let Some((key, id)) = pick.and_then(|id| ready.into_iter().find(|(_, one)| *one == id)) else {
+                    continue;
+                };
+                for (one, admission) in [Neighbour::Registry, to].into_iter().zip(both) {
+                    if admission == Admission::Probe {
+                        self.lanes.entry(one).or_default().probe(id.clone());
+                    }
+                }
+                self.start_send(&key, to);
+            } else {
+                for (key, _) in ready {
+                    self.start_send(&key, to);
+                }
+            }
+        }
+        wake
+    }
+
+    fn start_send(&mut self, key: &SendKey, to: Neighbour) {
+        let Some(work) = self.sends.take(key) else { return };
+        *self.sending.entry(to).or_default() += 1;
+        let (core, owner) = (self.core.clone(), self.options.owner.clone());
+        self.tasks.spawn(async move {
+            let result = match &work.job {
+                Job::Send { rebuild, key, .. } => claim(&core, &owner, rebuild, &work.package, key).await,
+                Job::Plan { .. } => Ok(None),
+            };
+            Done::Claimed { work, result }
+        });
+    }
+
+    fn send(&mut self, work: Work, claimed: Claimed) {
+        let (core, neighbours) = (self.core.clone(), self.neighbours.clone());
+        self.tasks.spawn(async move {
+            let outcome = neighbours.send(&core, &claimed).await;
+            Done::Answered { work, claimed: Box::new(claimed), outcome }
+        });
+    }
+
+    fn handle(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        let done = match done {
+            Ok(done) => done,
+            Err(error) => {
+                // A panic is a bug; its item stays in the store and is taken up at the next start.
+                tracing::error!(%error, "a step of the worker died");
+                return;
+            }
+        };
+        match done {
+            Done::Planned { work, result } => {
+                self.planning -= 1;
+                match result {
+                    Ok(new) => {
+                        self.take_in(new);
+                        self.finished.push(work.id.clone());
+                        if let Job::Plan { change, .. } = &work.job {
+                            let _ = self.events.send(Event::Planned(change.clone()));
+                        }
+                    }
+                    Err(error) => self.plan_again(&work, &error),
+                }
+                self.plans.done(&work.package);
+            }
+            Done::Claimed { work, result } => match result {
+                Ok(Some(claimed)) => self.send(work, claimed),
+                Ok(None) => {
+                    self.give_back(&work);
+                    self.abandon(&work);
+                    self.finished.push(work.id.clone());
+                    self.sends.done(&self.send_key(&work));
+                }
+                Err(error) => {
+                    self.give_back(&work);
+                    self.abandon(&work);
+                    self.send_again(work, &error);
+                }
+            },
+            Done::Answered { work, claimed, outcome } => {
+                self.give_back(&work);
+                let next = self.judge(&claimed, &outcome);
+                self.settling += 1;
+                let core = self.core.clone();
+                self.tasks.spawn(async move {
+                    let mut result = settle(&core, &claimed, &outcome, next).await;
+                    // The outcome is known to nobody else: it is worth some patience with the store.
+                    for _ in 0..5 {
+                        if result.is_ok() {
+                            break;
+                        }
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                        result = settle(&core, &claimed, &outcome, next).await;
+                    }
+                    Done::Settled { work, result }
+                });
+            }
+            Done::Settled { work, result } => {
+                self.settling -= 1;
+                match result {
+                    Ok(new) => {
+                        self.take_in(new.into_iter().collect());
+                        self.finished.push(work.id.clone());
+                        if let Job::Send { rebuild, .. } = &work.job {
+                            let _ = self.events.send(Event::Settled(rebuild.clone()));
+                        }
+                        self.sends.done(&self.send_key(&work));
+                    }
+                    Err(error) => self.send_again(work, &error),
+                }
+            }
+            Done::Finished { ids, result } => {
+                self.finishing = false;
+                if let Err(error) = result {
+                    tracing::warn!(%error, items = ids.len(), "finished work is still in the store");
+                }
+            }
+        }
+    }
+
+    fn plan_again(&mut self, work: &Work, error: &IngestError) {
+        tracing::error!(work = work.id, %error, "planning failed; it is repeated");
+        let due = self.core.clock.now() + AGAIN;
+        self.arrivals += 1;
+        self.plans.push(&work.package, self.arrivals, &work.id, due, Work { due, ..work.clone() });
+    }
+
+    fn send_again(&mut self, work: Work, error: &IngestError) {
+        tracing::error!(work = work.id, %error, "a step of sending failed; it is repeated");
+        let key = self.send_key(&work);
+        let due = self.core.clock.now() + AGAIN;
+        if let Job::Send { order, .. } = work.job {
+            let id = work.id.clone();
+            self.sends.push(&key, order, &id, due, Work { due, ..work });
+        }
+        self.sends.done(&key);
+    }
+
+    fn give_back(&mut self, work: &Work) {
+        if let Job::Send { key, .. } = &work.job {
+            let to = target(key, self.neighbours.warehouse.is_some());
+            if let Some(used) = self.sending.get_mut(&to) {
+                *used = used.saturating_sub(1);
+            }
+        }
+    }
+
+    /// A probe that came to nothing lets another one go.
+    fn abandon(&mut self, work: &Work) {
+        let id = rebuild_id(work);
+        for lane in self.lanes.values_mut() {
+            lane.abandoned(&id);
+        }
+    }
+
+    /// What an outcome means for the lanes and for the rebuild.
+    fn judge(&mut self, claimed: &Claimed, outcome: &Outcome) -> Next {
+        let now = self.core.clock.now();
+        let jitter = jitter();
+        let id = claimed.rebuild.id.to_string();
+        let to = target(&claimed.key, self.neighbours.warehouse.is_some());
+        if outcome.neighbour != Neighbour::Registry {
+            self.lanes.entry(Neighbour::Registry).or_default().succeeded(&id, now);
+        } else {
+            self.lanes.entry(to).or_default().abandoned(&id);
+        }
+        let promotion_is_there =
+            outcome.class == Class::Exists && claimed.key.slot != Slot::Publish;
+        let lane = self.lanes.entry(outcome.neighbour).or_default();
+        let mut pause_counts = false;
+        let mut paused_until = None;
+        match outcome.class {
+            Class::Sent | Class::Exists => lane.succeeded(&id, now),
+            Class::Pause { retry_after } => match lane.refused(&id, now, retry_after, jitter) {
+                Refusal::Counts => pause_counts = true,
+                Refusal::Paused { until_ms } => paused_until = Some(until_ms),
+            },
+            Class::Retry { .. } | Class::MissingTarball => lane.answered(&id, false),
+            Class::Dead => lane.answered(&id, true),
+        }
+        if promotion_is_there {
+            // A build that is there already is what a promotion wants.
+            return Next::SentEarlier;
+        }
+        let attempt = Attempt {
+            tries: claimed.rebuild.tries + 1,
+            may_have_reached_before: claimed.may_have_reached_before,
+            pause_counts,
+            now_ms: now,
+            jitter,
+        };
+        match (after(outcome, &attempt), paused_until) {
+            // The lane decides when; the item itself is due at once, so that it can be a probe.
+            (Next::PauseLane { neighbour, .. }, Some(_)) => Next::PauseLane { neighbour, at_ms: now },
+            (next, _) => next,
+        }
+    }
+
+    /// Ends finished work, many items in one write.
+    fn finish_in_slices(&mut self) {
+        if self.finishing || self.finished.is_empty() {
+            return;
+        }
+        self.finishing = true;
+        let ids = std::mem::take(&mut self.finished);
+        let store = self.core.store.clone();
+        self.tasks.spawn(async move {
+            let result = store.finish_work(&ids).await;
+            Done::Finished { ids, result }
+        });
+    }
+}
+
+fn rebuild_id(work: &Work) -> String {
+    match &work.job {
+        Job::Send { rebuild, .. } => rebuild.to_string(),
+        Job::Plan { .. } => String::new(),
+    }
+}
+
+fn earlier(one: Option<Millis>, other: Option<Millis>) -> Option<Millis> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+fn jitter() -> f64 {
+    f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX)
+}
+
+async fn sleep_until(core: &Core, wake: Option<Millis>) {
+    match wake {
+        None => std::future::pending().await,
+        Some(at) => {
+            let wait = u64::try_from(at.saturating_sub(core.clock.now())).unwrap_or(0);
+            tokio::time::sleep(Duration::from_millis(wait.max(1))).await;
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Accepting a change: durable before it is answered (design.md 4, H3).
+
+use super::{Core, Result};
+use crate::model::change::Change;
+use crate::model::document::Document;
+use crate::model::env::Env;
+use crate::model::id::{ChangeId, Digest};
+use crate::model::package::Kind;
+use crate::model::work::Work;
+
+/// A posted change, read and checked.
+#[derive(Clone, Debug)]
+pub struct Posted {
+    /// The document, without attachments.
+    pub document: Document,
+    /// The environment that the path or the document names; `None` if nothing does.
+    pub env: Option<Env>,
+    /// Passed on to the build service.
+    pub promote: bool,
+    /// The `Idempotency-Key` header.
+    pub key: Option<String>,
+}
+
+/// What was made durable.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// The change.
+    pub id: ChangeId,
+    /// The work that plans it.
+    pub work: Work,
+}
+
+/// Makes a change durable. What it is: a *publish* if it is in the first environment and `__published` is true, or if
+/// nothing names an environment (that is npm's own publish); else a promotion (design.md 2).
+pub async fn accept(core: &Core, posted: &Posted) -> Result<Accepted> {
+    let document = &posted.document;
+    let first = core.rules.environments.first();
+    let env = posted.env.as_ref().unwrap_or(first);
+    let publish = posted.env.is_none() || (env == first && document.published_flag);
+    let kind = if publish { Kind::Publish } else { Kind::Promotion };
+    let json = document.bytes();
+    let digest = Digest::of(&json);
+    let id = match (kind, &posted.key) {
+        (Kind::Publish, _) => ChangeId::of_publish(&document.name, &document.version),
+        (Kind::Promotion, Some(key)) => {
+            ChangeId::of_promotion_with_key(&document.name, &document.version, env.as_str(), key)
+        }
+        (Kind::Promotion, None) => ChangeId::of_promotion(),
+    };
+    let now = core.clock.now();
+    let change = Change {
+        id: id.clone(),
+        kind,
+        env: env.clone(),
+        name: document.name.clone(),
+        version: document.version.clone(),
+        tag: document.tag.clone(),
+        promote: posted.promote,
+        digest: digest.clone(),
+        key: posted.key.clone(),
+        accepted: now,
+        planned: None,
+    };
+    let work = Work::plan(&id, &digest, &document.name, now);
+    core.store.accept(&change, &json, &work).await?;
+    Ok(Accepted { id, work })
+}

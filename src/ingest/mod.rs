@@ -1,0 +1,228 @@
+//! Taking changes in and working out what follows: accept → plan (design.md 4, 5).
+//!
+//! `accept` makes a change durable and answers; `plan` does the rest, later, as often as it takes. Planning is a
+//! sequence of steps that are each idempotent: a crash between any two of them is repaired by doing all of them again
+//! (H3, H7), because every step first looks whether its outcome is there.
+//!
+//! The order of the steps is the point (H5): a change first makes its own facts and edges durable, and only then reads
+//! what other packages say.
+
+mod accept;
+mod another;
+mod import;
+mod promotion;
+mod publish;
+mod reach;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub use accept::{Accepted, Posted, accept};
+pub use another::{another, successors};
+pub use import::{Imported, import};
+
+use crate::model::change::{Change, Planned, Verdict};
+use crate::model::document::Document;
+use crate::model::edge::edges;
+use crate::model::id::{ChangeId, Digest};
+use crate::model::name::PackageName;
+use crate::model::package::{Kind, Millis, Top};
+use crate::model::work::Work;
+use crate::plan::Rules;
+use crate::plan::publish::Described;
+use crate::store::{Published, Store, StoreError, StoreErrorKind, Want};
+
+/// What every step needs.
+#[derive(Clone)]
+pub struct Core {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The settings that decide.
+    pub rules: Arc<Rules>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Tells the time; a value, so that a test can move it.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Millis + Send + Sync>);
+
+impl Clock {
+    /// The system's clock.
+    pub fn system() -> Self {
+        Self::new(|| jiff::Timestamp::now().as_millisecond())
+    }
+
+    /// A clock that asks `now`.
+    pub fn new(now: impl Fn() -> Millis + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// Milliseconds since 1970.
+    pub fn now(&self) -> Millis {
+        (self.0)()
+    }
+}
+
+/// Why a step could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The store failed; the step is repeated.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stored document cannot be read any more: a bug, or somebody else wrote to our tables.
+    #[error("the stored document of {0} is not readable: {1}")]
+    Document(String, String),
+}
+
+/// What every step answers.
+pub type Result<T> = std::result::Result<T, IngestError>;
+
+/// How often a refused batch is decided anew before the whole step is put off: each refusal means that another decision
+/// about the same package was applied, so somebody made progress.
+const REFUSALS: usize = 200;
+
+fn contention(name: &PackageName) -> IngestError {
+    StoreError::new(StoreErrorKind::Contention, format!("{name} is being decided about elsewhere")).into()
+}
+
+/// Plans an accepted change: everything that follows from it is durable when this answers. Returns the work that it put,
+/// so that the dispatcher need not look for it. Planning a change again does nothing new.
+pub async fn plan(core: &Core, id: &ChangeId, digest: &Digest) -> Result<Vec<Work>> {
+    let Some(change) = core.store.change(id).await? else { return Ok(Vec::new()) };
+    if change.planned.is_some() {
+        return Ok(Vec::new());
+    }
+    let Some(json) = core.store.document(id, digest).await? else { return Ok(Vec::new()) };
+    let document = Document::parse(&json)
+        .map_err(|error| IngestError::Document(id.to_string(), error.to_string()))?;
+    let described = describe(core, &document, digest);
+    let outcome = match change.kind {
+        Kind::Publish => publish::plan(core, &change, &described, &json).await?,
+        Kind::Promotion => promotion::plan(core, &change, &described, &json).await?,
+    };
+    let planned = Planned {
+        at: core.clock.now(),
+        verdict: outcome.verdict,
+        rebuilds: outcome.rebuilds,
+        skips: outcome.skips,
+    };
+    core.store.set_planned(id, &planned).await?;
+    tracing::info!(
+        change.id = %id, package = %change.name, version = %change.version, env = %change.env,
+        verdict = planned.verdict.code(), rebuilds = planned.rebuilds, skips = planned.skips, "planned"
+    );
+    Ok(outcome.work)
+}
+
+/// What planning a change came to.
+struct Outcome {
+    verdict: Verdict,
+    work: Vec<Work>,
+    rebuilds: u32,
+    skips: u32,
+}
+
+impl Outcome {
+    fn new(verdict: Verdict) -> Self {
+        Self { verdict, work: Vec::new(), rebuilds: 0, skips: 0 }
+    }
+}
+
+/// A version as the rules see it.
+fn describe(core: &Core, document: &Document, digest: &Digest) -> Described {
+    Described {
+        name: document.name.clone(),
+        version: document.version.clone(),
+        tag: document.tag.clone(),
+        edges: edges(&document.manifest, core.rules.edges).list,
+        digest: Some(digest.clone()),
+    }
+}
+
+/// What planning one change has read of the parents of its dependents: the same few names come up again and again.
+#[derive(Default)]
+struct Parents {
+    tops: HashMap<PackageName, Option<Top>>,
+    published: HashMap<PackageName, Arc<Vec<Published>>>,
+}
+
+impl Parents {
+    /// Reads the statics of those parents that were not read yet.
+    async fn load(&mut self, core: &Core, names: impl Iterator<Item = PackageName>) -> Result<()> {
+        let mut missing: Vec<PackageName> = names.filter(|name| !self.tops.contains_key(name)).collect();
+        missing.sort();
+        missing.dedup();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let wants: Vec<Want> = missing.iter().map(Want::statics).collect();
+        for state in core.store.packages(&wants).await? {
+            self.tops.insert(state.name.clone(), state.is_managed().then_some(state.top).flatten());
+        }
+        Ok(())
+    }
+
+    /// The highest version of `parent` that `range` admits; loads what is missing.
+    async fn highest(
+        &mut self,
+        core: &Core,
+        parent: &PackageName,
+        range: &str,
+    ) -> Result<Option<crate::semver::Version>> {
+        use crate::model::edge::EdgeRange;
+        use crate::plan::attach::{Highest, highest_admitted};
+        self.load(core, std::iter::once(parent.clone())).await?;
+        let top = self.tops.get(parent).and_then(Option::as_ref);
+        let range = EdgeRange::of(range);
+        let mut published = None;
+        loop {
+            match highest_admitted(&range, top, published.as_deref().map(Vec::as_slice)) {
+                Highest::Version(version) => return Ok(Some(version)),
+                Highest::None => return Ok(None),
+                Highest::NeedsPublished => {
+                    let all = match self.published.get(parent) {
+                        Some(all) => all.clone(),
+                        None => Arc::new(core.store.published(parent).await?),
+                    };
+                    self.published.insert(parent.clone(), all.clone());
+                    published = Some(all);
+                }
+            }
+        }
+    }
+}
+
+/// Reads the parts of one package.
+async fn read(core: &Core, want: Want) -> Result<crate::model::package::PackageState> {
+    let name = want.name.clone();
+    let mut states = core.store.packages(std::slice::from_ref(&want)).await?;
+    states.pop().ok_or_else(|| {
+        StoreError::new(StoreErrorKind::Bug, format!("the store did not answer about {name}")).into()
+    })
+}
+
+/// The edges that a published version declares: of the highest from the partition, of an older one from its manifest.
+async fn declared(
+    core: &Core,
+    state: &crate::model::package::PackageState,
+    version: &crate::semver::Version,
+) -> Result<Vec<crate::model::edge::Edge>> {
+    if let Some(top) = state.top.as_ref().filter(|top| top.version == *version) {
+        return Ok(top.edges.clone());
+    }
+    let Some(digest) = state.facts(version).and_then(|facts| facts.digest.as_ref()) else {
+        return Ok(Vec::new());
+    };
+    let Some(json) = core.store.manifest(&state.name, version, digest).await? else { return Ok(Vec::new()) };
+    let document = Document::parse(&json)
+        .map_err(|error| IngestError::Document(format!("{}@{version}", state.name), error.to_string()))?;
+    Ok(edges(&document.manifest, core.rules.edges).list)
+}
+
+impl Change {
+    /// Whether the change is in the store and was planned.
+    pub fn is_planned(&self) -> bool {
+        self.planned.is_some()
+    }
+}

@@ -1,0 +1,201 @@
+//! Planning a publish (rules 7, 8, 11).
+
+use std::collections::BTreeMap;
+
+use super::reach::{Reach, reach};
+use super::{Core, Outcome, Parents, REFUSALS, Result, another, contention, read};
+use crate::model::change::{Change, Verdict};
+use crate::model::edge::EdgeRange;
+use crate::model::id::WaveId;
+use crate::model::name::PackageName;
+use crate::model::package::{Cause, Facts, PackageState, RebuildState, RowKey};
+use crate::plan::attach::{self, Settling};
+use crate::plan::publish::{self, Described, Source, Step};
+use crate::semver::Version;
+use crate::store::{Committed, Node, NodeKey, Want};
+
+/// Handles the notice of a publish. The steps, each repeatable:
+/// 1. the facts of the version, in one batch of its package;
+/// 2. its edges;
+/// 3. what it goes with (read only now, H5), and its line;
+/// 4. what the rebuilds that it superseded need;
+/// 5. its dependents.
+pub(super) async fn plan(core: &Core, change: &Change, described: &Described, json: &[u8]) -> Result<Outcome> {
+    let source = Source::Notice(change.id.clone());
+    let (state, facts) = establish(core, described, &source, json).await?;
+    let edges = publish::edge_projections(&state, described, &facts);
+    core.store.project(facts.stamp, &edges).await?;
+
+    let answered = state
+        .row(&RowKey::publish(&described.version))
+        .and_then(|row| row.rebuild.as_ref())
+        .filter(|rebuild| {
+            rebuild.state == RebuildState::Published && rebuild.confirmed_by.as_ref() == Some(&change.id)
+        })
+        .cloned();
+    let waves: Vec<WaveId> = match &answered {
+        Some(rebuild) => rebuild.waves.iter().cloned().collect(),
+        None => vec![WaveId::from(&change.id)],
+    };
+
+    let mut parents = Parents::default();
+    let (state, facts) = settle(core, &mut parents, described, facts, answered.as_ref().map(|_| &waves[..]), state).await?;
+    let lines = publish::line_projections(&state, &described.version, &facts);
+    core.store.project(facts.stamp, &lines).await?;
+    let attachments = attach::projections(&state, &described.version, &facts);
+    core.store.project(facts.attach_stamp, &attachments).await?;
+
+    let mut outcome = Outcome::new(verdict(described, &facts, answered.as_ref(), &waves));
+    for (_, rebuild) in publish::needs_another(&state) {
+        outcome.work.extend(another(core, &rebuild, "published by hand").await?);
+    }
+    if described.tag.is_some() {
+        return Ok(outcome);
+    }
+    let node = Node { published: Some(described.version.clone()), ..Node::default() };
+    let key = NodeKey { package: described.name.clone(), version: None };
+    for wave in &waves {
+        core.store.put_nodes(wave, &[(key.clone(), node.clone())]).await?;
+        let from = Reach {
+            change,
+            wave: wave.clone(),
+            cause: Cause {
+                parent: described.name.clone(),
+                version: described.version.clone(),
+                origin: facts.origin.clone(),
+            },
+        };
+        reach(core, &mut parents, &from, &mut outcome).await?;
+    }
+    Ok(outcome)
+}
+
+fn verdict(
+    described: &Described,
+    facts: &Facts,
+    answered: Option<&crate::model::package::Rebuild>,
+    waves: &[WaveId],
+) -> Verdict {
+    match (answered, &described.tag) {
+        (Some(rebuild), _) => Verdict::Answers { rebuild: rebuild.id.clone(), waves: waves.to_vec() },
+        (None, Some(tag)) => Verdict::Tagged { tag: tag.clone() },
+        (None, None) if !facts.took_place.is_empty() => {
+            Verdict::TookPlace { rebuilds: facts.took_place.clone() }
+        }
+        (None, None) => Verdict::Opened,
+    }
+}
+
+/// Makes the facts of a version durable, once, and returns them with the partition as it is afterwards.
+pub(super) async fn establish(
+    core: &Core,
+    described: &Described,
+    source: &Source,
+    json: &[u8],
+) -> Result<(PackageState, Facts)> {
+    let mut kept = false;
+    for _ in 0..REFUSALS {
+        let state = read(core, publish::want(described)).await?;
+        match publish::step(&state, described, source, core.clock.now()) {
+            Step::Done => {
+                if let Some(facts) = state.facts(&described.version).cloned() {
+                    return Ok((state, facts));
+                }
+            }
+            Step::Commit(commit) => {
+                if let Some(digest) = described.digest.as_ref().filter(|_| !kept) {
+                    core.store.put_manifest(&described.name, &described.version, digest, json).await?;
+                    kept = true;
+                }
+                core.store.commit(vec![*commit]).await?;
+            }
+        }
+    }
+    Err(contention(&described.name))
+}
+
+/// Decides what the version goes with (rule 11), unless that is decided: a rebuild with the parents published in its
+/// waves, a publish by hand with every managed parent's highest version that it admits; only lines that exist.
+async fn settle(
+    core: &Core,
+    parents: &mut Parents,
+    described: &Described,
+    facts: Facts,
+    waves: Option<&[WaveId]>,
+    state: PackageState,
+) -> Result<(PackageState, Facts)> {
+    if facts.attach.is_some() {
+        return Ok((state, facts));
+    }
+    let others: Vec<_> = described.edges.iter().filter(|edge| edge.parent != described.name).collect();
+    parents.load(core, others.iter().map(|edge| edge.parent.clone())).await?;
+    let mut with = BTreeMap::new();
+    for edge in &others {
+        if let Some(version) = parents.highest(core, &edge.parent, &edge.range).await? {
+            with.insert(edge.parent.clone(), version);
+        }
+    }
+    let wanted = match (&described.tag, waves) {
+        (Some(_), _) => BTreeMap::new(),
+        (None, None) => with.clone(),
+        (None, Some(waves)) => published_in(core, described, waves).await?,
+    };
+    let mut lines = BTreeMap::new();
+    for (parent, version) in wanted {
+        if core.store.line(&parent, &version).await?.is_some() {
+            lines.insert(parent, version);
+        }
+    }
+    let key = RowKey::publish(&described.version);
+    for _ in 0..REFUSALS {
+        let mut want = publish::want(described);
+        want.attached = lines.iter().map(|(parent, version)| (parent.clone(), version.clone())).collect();
+        let state = read(core, want).await?;
+        let managed = |name: &PackageName| parents.tops.get(name).is_some_and(Option::is_some);
+        let settling = Settling {
+            with: with.clone(),
+            lines: lines.clone(),
+            dependent_of: attach::dependent_of(state.dependent_of.as_ref(), &described.edges, managed),
+        };
+        if let Some(commit) = attach::settle(&state, &described.version, &settling, core.clock.now()) {
+            if core.store.commit(vec![commit]).await?.first() != Some(&Committed::Applied) {
+                continue;
+            }
+        }
+        let state = read(core, publish::want(described)).await?;
+        if let Some(facts) = state.row(&key).and_then(|row| row.facts.clone()).filter(|facts| facts.attach.is_some()) {
+            return Ok((state, facts));
+        }
+    }
+    Err(contention(&described.name))
+}
+
+/// The parents that were published in these waves at a version that this one admits, each at the highest.
+async fn published_in(
+    core: &Core,
+    described: &Described,
+    waves: &[WaveId],
+) -> Result<BTreeMap<PackageName, Version>> {
+    let mut found: BTreeMap<PackageName, Version> = BTreeMap::new();
+    let keys: Vec<NodeKey> = described
+        .edges
+        .iter()
+        .map(|edge| NodeKey { package: edge.parent.clone(), version: None })
+        .collect();
+    for wave in waves {
+        let nodes = core.store.nodes(wave, &keys).await?;
+        for (edge, node) in described.edges.iter().zip(nodes) {
+            let Some(version) = node.published.filter(|_| edge.parent != described.name) else { continue };
+            let want = Want::rows(&edge.parent, vec![RowKey::publish(&version)]);
+            let origin = read(core, want).await?.facts(&version).and_then(|facts| facts.origin.clone());
+            if !EdgeRange::of(&edge.range).admits(&version, origin.as_ref()) {
+                continue;
+            }
+            let highest = found.entry(edge.parent.clone()).or_insert_with(|| version.clone());
+            if *highest < version {
+                *highest = version;
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,73 @@
+//! Planning: what follows from a change, decided by plain functions on data.
+//!
+//! Nothing here waits, reads a clock or touches the store: what a decision needs is loaded before by `ingest`, and what
+//! it writes comes out as a conditional batch ([`crate::store::PackageCommit`]) that is refused if what was loaded is no
+//! longer so. That is why every function can simply be called again after a refusal or a crash.
+//!
+//! * [`base`]: which version of a dependent is rebuilt, or why none is (rules 5, 8).
+//! * [`version`]: which version the rebuild gets (rule 9).
+//! * [`publish`]: what a publish does to its own package: facts, head, line, edges, superseded rebuilds (rules 1, 3-7, H11).
+//! * [`attach`]: which lines a published version goes with (rule 11).
+//! * [`rebuild`]: reserving a rebuild and giving a node another one (rules 9, 12).
+//! * [`promotion`]: what a promotion does with one pair of its line (rules 12, 13, H15).
+
+pub mod attach;
+pub mod base;
+pub mod promotion;
+pub mod publish;
+pub mod rebuild;
+pub mod version;
+
+use std::time::Duration;
+
+use crate::model::edge::EdgeFields;
+use crate::model::env::Environments;
+
+/// The settings that decisions depend on (design.md 7).
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The environments, in the order of promotion.
+    pub environments: Environments,
+    /// How a rebuild's version is made from its base (rule 9).
+    pub increment: Increment,
+    /// What a promotion without a release line does (rule 12).
+    pub promote_without_line: WithoutLine,
+    /// For how long after its end a repeated promotion is a duplicate (rule 13).
+    pub duplicate_window: Duration,
+    /// Which fields of a manifest make edges (rule 3).
+    pub edges: EdgeFields,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            environments: Environments::default(),
+            increment: Increment::Prerelease,
+            promote_without_line: WithoutLine::Nothing,
+            duplicate_window: Duration::from_secs(60),
+            edges: EdgeFields::default(),
+        }
+    }
+}
+
+/// Setting `increment` (rule 9).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Increment {
+    /// 5.0.0 → 5.0.1-0 → 5.0.1-1.
+    #[default]
+    Prerelease,
+    /// 5.0.0 → 5.0.1 → 5.0.2, where nothing published by hand is in the way.
+    Patch,
+}
+
+/// Setting `promote_without_line` (rule 12).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WithoutLine {
+    /// Nothing is sent.
+    #[default]
+    Nothing,
+    /// Each dependent's highest published version that admits the promoted one.
+    Highest,
+}
