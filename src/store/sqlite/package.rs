@@ -34,16 +34,28 @@ pub(super) fn state(db: &Connection, want: &Want) -> Result<PackageState> {
     let name = want.name.as_str();
     let statics = one(db, STATICS, [name], |row| {
         let head = match row.maybe_version("head_version")? {
-            Some(version) => Some(Head { version, born: row.count("head_born")? }),
+            Some(version) => Some(Head {
+                version,
+                born: row.count("head_born")?,
+            }),
             None => None,
         };
-        Ok((row.count("seq")?, row.plain("stamp")?, head, row.maybe_name("dependent_of")?))
+        Ok((
+            row.count("seq")?,
+            row.plain("stamp")?,
+            head,
+            row.maybe_name("dependent_of")?,
+        ))
     })?;
     let (seq, stamp, head, dependent_of) = statics.unwrap_or_default();
-    let open: BTreeMap<WaveId, Version> =
-        all(db, OPEN, [name], |row| Ok((WaveId::new(row.plain::<String>("wave")?), row.version("version")?)))?
-            .into_iter()
-            .collect();
+    let open: BTreeMap<WaveId, Version> = all(db, OPEN, [name], |row| {
+        Ok((
+            WaveId::new(row.plain::<String>("wave")?),
+            row.version("version")?,
+        ))
+    })?
+    .into_iter()
+    .collect();
     Ok(PackageState {
         name: want.name.clone(),
         seq,
@@ -54,16 +66,26 @@ pub(super) fn state(db: &Connection, want: &Want) -> Result<PackageState> {
         rows: rows(db, want, &open)?,
         open,
         edges: found(&want.edges, |(parent, range)| {
-            one(db, EDGE, params![name, parent.as_str(), range], |row| row.version("version"))
+            one(db, EDGE, params![name, parent.as_str(), range], |row| {
+                row.version("version")
+            })
         })?,
         attached: found(&want.attached, |(parent, version)| {
-            one(db, ATTACHED, params![name, parent.as_str(), version.to_string()], |row| row.version("version"))
+            one(
+                db,
+                ATTACHED,
+                params![name, parent.as_str(), version.to_string()],
+                |row| row.version("version"),
+            )
         })?,
     })
 }
 
 /// The keys that exist, with their values.
-fn found<K: Ord + Clone, V>(keys: &[K], get: impl Fn(&K) -> Result<Option<V>>) -> Result<BTreeMap<K, V>> {
+fn found<K: Ord + Clone, V>(
+    keys: &[K],
+    get: impl Fn(&K) -> Result<Option<V>>,
+) -> Result<BTreeMap<K, V>> {
     let mut values = BTreeMap::new();
     for key in keys {
         if let Some(value) = get(key)? {
@@ -78,7 +100,10 @@ fn top(row: &rusqlite::Row<'_>) -> Result<Top> {
     Ok(Top {
         version: row.version("version")?,
         origin: row.maybe_version("origin")?,
-        edges: edges.into_iter().map(|(parent, range)| Edge { parent, range }).collect(),
+        edges: edges
+            .into_iter()
+            .map(|(parent, range)| Edge { parent, range })
+            .collect(),
     })
 }
 
@@ -86,9 +111,17 @@ fn top(row: &rusqlite::Row<'_>) -> Result<Top> {
 fn rows(db: &Connection, want: &Want, open: &BTreeMap<WaveId, Version>) -> Result<Vec<Row>> {
     let name = want.name.as_str();
     let mut rows: BTreeMap<RowKey, Row> = BTreeMap::new();
-    let reserved = open.values().filter(|_| want.open_rows).map(RowKey::publish);
+    let reserved = open
+        .values()
+        .filter(|_| want.open_rows)
+        .map(RowKey::publish);
     for key in want.rows.iter().cloned().chain(reserved) {
-        if let Some(row) = one(db, ROW, params![name, key.version.to_string(), key.slot.as_str()], row)? {
+        if let Some(row) = one(
+            db,
+            ROW,
+            params![name, key.version.to_string(), key.slot.as_str()],
+            row,
+        )? {
             rows.insert(key, row);
         }
     }
@@ -115,9 +148,16 @@ fn after(prefix: &str) -> String {
 
 pub(super) fn row(row: &rusqlite::Row<'_>) -> Result<Row> {
     Ok(Row {
-        key: RowKey { version: row.version("version")?, slot: Slot::from_column(&row.plain::<String>("slot")?) },
+        key: RowKey {
+            version: row.version("version")?,
+            slot: Slot::from_column(&row.plain::<String>("slot")?),
+        },
         born: row.count("born")?,
-        facts: if row.plain("published")? { Some(facts(row)?) } else { None },
+        facts: if row.plain("published")? {
+            Some(facts(row)?)
+        } else {
+            None
+        },
         rebuild: match row.plain::<Option<String>>("rebuild")? {
             Some(id) => Some(rebuild(RebuildId::new(id), row)?),
             None => None,
@@ -163,12 +203,15 @@ fn rebuild(id: RebuildId, row: &rusqlite::Row<'_>) -> Result<Rebuild> {
         owner: row.plain("owner")?,
         due: row.plain("due")?,
         ended_because: row.plain("ended_because")?,
-        confirmed_by: row.plain::<Option<String>>("confirmed_by")?.map(ChangeId::new),
+        confirmed_by: row
+            .plain::<Option<String>>("confirmed_by")?
+            .map(ChangeId::new),
     })
 }
 
 pub(super) fn rebuild_state(text: &str) -> Result<RebuildState> {
-    RebuildState::from_column(text).ok_or_else(|| bug(format!("a stored rebuild is in state {text:?}")))
+    RebuildState::from_column(text)
+        .ok_or_else(|| bug(format!("a stored rebuild is in state {text:?}")))
 }
 
 pub(super) fn published(db: &Connection, name: &PackageName) -> Result<Vec<Published>> {
@@ -181,9 +224,15 @@ pub(super) fn published(db: &Connection, name: &PackageName) -> Result<Vec<Publi
     })
 }
 
-pub(super) fn names(db: &Connection, after: Option<&PackageName>, count: usize) -> Result<Vec<PackageName>> {
+pub(super) fn names(
+    db: &Connection,
+    after: Option<&PackageName>,
+    count: usize,
+) -> Result<Vec<PackageName>> {
     let after = after.map_or("", PackageName::as_str);
-    all(db, NAMES, params![after, limit(count)], |row| row.name("name"))
+    all(db, NAMES, params![after, limit(count)], |row| {
+        row.name("name")
+    })
 }
 
 pub(super) fn put_manifest(
@@ -193,7 +242,11 @@ pub(super) fn put_manifest(
     digest: &Digest,
     json: &[u8],
 ) -> Result<()> {
-    run(db, PUT_MANIFEST, params![name.as_str(), version.to_string(), digest.as_str(), json])?;
+    run(
+        db,
+        PUT_MANIFEST,
+        params![name.as_str(), version.to_string(), digest.as_str(), json],
+    )?;
     Ok(())
 }
 
@@ -203,7 +256,12 @@ pub(super) fn manifest(
     version: &Version,
     digest: &Digest,
 ) -> Result<Option<Vec<u8>>> {
-    one(db, MANIFEST, params![name.as_str(), version.to_string(), digest.as_str()], |row| row.plain("json"))
+    one(
+        db,
+        MANIFEST,
+        params![name.as_str(), version.to_string(), digest.as_str()],
+        |row| row.plain("json"),
+    )
 }
 
 #[cfg(test)]
@@ -215,6 +273,6 @@ mod tests {
         assert_eq!(after("5.0.1-"), "5.0.1.");
         assert_eq!(after("1\u{D7FF}"), "1\u{E000}");
         assert_eq!(after("1\u{10FFFF}"), "2");
-        assert!(after("") > "9.9.9-z".to_owned());
+        assert!(after("").as_str() > "9.9.9-z");
     }
 }

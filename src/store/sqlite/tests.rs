@@ -27,7 +27,10 @@ fn statements() -> impl Iterator<Item = &'static str> {
 
 fn plan(db: &Connection, sql: &str) -> Vec<String> {
     let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-    let lines = explain.query_map([], |row| row.get::<_, String>("detail")).unwrap();
+    let unknown = vec![rusqlite::types::Null; explain.parameter_count()];
+    let lines = explain
+        .query_map(rusqlite::params_from_iter(unknown), |row| row.get("detail"))
+        .unwrap();
     lines.map(|line| line.unwrap()).collect()
 }
 
@@ -40,16 +43,24 @@ fn no_verb_scans_a_table_or_sorts() {
         let plan = plan(&db, sql);
         seen += usize::from(plan.iter().any(|line| line.starts_with("SEARCH")));
         for line in plan {
-            assert!(!line.contains("SCAN") && !line.contains("TEMP B-TREE"), "{sql}\n{line}");
+            assert!(
+                !line.contains("SCAN") && !line.contains("TEMP B-TREE"),
+                "{sql}\n{line}"
+            );
         }
     }
     assert!(seen > 20, "only {seen} statements search a table");
     // And it would be noticed.
     assert!(plan(&db, "SELECT * FROM pkg_row WHERE digest = ?1")[0].contains("SCAN"));
     // What a wave of hundreds of dependents asks for does not read the wide rows.
-    let published = "SELECT version, origin, tag FROM pkg_row WHERE name = ?1 AND published = 1 AND slot = ''";
+    let published =
+        "SELECT version, origin, tag FROM pkg_row WHERE name = ?1 AND published = 1 AND slot = ''";
     assert!(statements().any(|sql| sql == published));
-    assert!(plan(&db, published)[0].contains("COVERING INDEX pkg_published"), "{:?}", plan(&db, published));
+    assert!(
+        plan(&db, published)[0].contains("COVERING INDEX pkg_published"),
+        "{:?}",
+        plan(&db, published)
+    );
 }
 
 const INSERT: &str = "INSERT INTO work (id, package, due, job) VALUES (?1, 'a', 0, '{}')";
@@ -120,13 +131,20 @@ async fn independent_things_in_one_job_fail_one_by_one() {
         .write(|db| {
             each(db, ["a", "b", "a", "c", "!", "d"], |db, id| {
                 insert(db, id)?;
-                if id == "!" { Err(bug("on purpose")) } else { Ok(id) }
+                if id == "!" {
+                    Err(bug("on purpose"))
+                } else {
+                    Ok(id)
+                }
             })
         })
         .await
         .unwrap();
-    let kept: Vec<_> = answers.into_iter().map(|answer| answer.ok()).collect();
-    assert_eq!(kept, [Some("a"), Some("b"), None, Some("c"), None, Some("d")]);
+    let kept: Vec<_> = answers.into_iter().map(Result::ok).collect();
+    assert_eq!(
+        kept,
+        [Some("a"), Some("b"), None, Some("c"), None, Some("d")]
+    );
     assert_eq!(store.read(ids).await.unwrap(), ["a", "b", "c", "d"]);
 }
 
@@ -148,7 +166,10 @@ async fn a_lost_group_is_answered_with_errors_and_the_next_one_works() {
     assert_eq!(store.read(ids).await.unwrap(), ["after"]);
 
     // A file that may not grow any more: full, from SQLite itself.
-    store.write(|db| Ok(db.execute_batch("PRAGMA max_page_count = 1")?)).await.unwrap();
+    store
+        .write(|db| Ok(db.execute_batch("PRAGMA max_page_count = 1")?))
+        .await
+        .unwrap();
     let big = "x".repeat(4_000_000);
     let full = store.write(move |db| insert(db, &big)).await.unwrap_err();
     assert_eq!(full.kind, StoreErrorKind::Away, "{full}");
@@ -162,7 +183,10 @@ async fn a_lock_that_is_held_for_too_long_is_contention() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db");
     let store = SqliteStore::open(&path, Options::default()).unwrap();
-    store.write(|db| Ok(db.busy_timeout(Duration::from_millis(50))?)).await.unwrap();
+    store
+        .write(|db| Ok(db.busy_timeout(Duration::from_millis(50))?))
+        .await
+        .unwrap();
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let error = store.write(|db| insert(db, "a")).await.unwrap_err();
@@ -174,7 +198,10 @@ async fn a_lock_that_is_held_for_too_long_is_contention() {
 #[tokio::test]
 async fn readers_cannot_write_and_a_panic_in_one_is_contained() {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options { readers: 1, ..Options::default() };
+    let options = Options {
+        readers: 1,
+        ..Options::default()
+    };
     let store = SqliteStore::open(&folder.path().join("db"), options).unwrap();
     assert!(store.read(|db| insert(db, "a")).await.is_err());
     let panicked: Result<()> = store.read(|_| panic!("on purpose")).await;

@@ -61,7 +61,12 @@ pub fn change() -> Change {
 }
 
 pub fn planned(verdict: Verdict) -> Planned {
-    Planned { at: 1_700_000_000_456, verdict, rebuilds: 7, skips: 9 }
+    Planned {
+        at: 1_700_000_000_456,
+        verdict,
+        rebuilds: 7,
+        skips: 9,
+    }
 }
 
 pub fn decision(dependent: &str, wave: &WaveId) -> Decision {
@@ -78,8 +83,13 @@ pub fn decision(dependent: &str, wave: &WaveId) -> Decision {
         rebuild: Some(RebuildId::new("r-1")),
         reason: Reason::OlderAdmitted,
         flags: vec![
-            Flag::Drift { env: env("dev"), version: version("5.9.0") },
-            Flag::Downgrade { there: version("7.0.0") },
+            Flag::Drift {
+                env: env("dev"),
+                version: version("5.9.0"),
+            },
+            Flag::Downgrade {
+                there: version("7.0.0"),
+            },
         ],
     }
 }
@@ -97,7 +107,10 @@ pub fn facts() -> Facts {
         stamp: 1_700_000_000_000_017,
         dropped: Some(vec![name("gone"), name("@s/gone")]),
         took_place: vec![RebuildId::new("r-8"), RebuildId::new("r-9")],
-        with: Some(BTreeMap::from([(name("@s/root"), version("5.2.3")), (name("b"), version("1.0.0-rc.1"))])),
+        with: Some(BTreeMap::from([
+            (name("@s/root"), version("5.2.3")),
+            (name("b"), version("1.0.0-rc.1")),
+        ])),
         attach: Some(BTreeMap::from([(name("@s/root"), version("5.2.3"))])),
         attach_stamp: 1_700_000_000_000_018,
     }
@@ -136,8 +149,16 @@ pub fn rebuild() -> Rebuild {
         origin: version("4.0.0"),
         tarball_of: version("3.0.0"),
         cause: vec![
-            Cause { parent: name("@s/root"), version: version("5.2.3"), origin: Some(version("5.2.2")) },
-            Cause { parent: name("a"), version: version("1.0.0"), origin: None },
+            Cause {
+                parent: name("@s/root"),
+                version: version("5.2.3"),
+                origin: Some(version("5.2.2")),
+            },
+            Cause {
+                parent: name("a"),
+                version: version("1.0.0"),
+                origin: None,
+            },
         ],
         with: BTreeMap::from([(name("@s/root"), version("5.2.3"))]),
         promote: true,
@@ -172,16 +193,28 @@ pub fn top(text: &str) -> Top {
         version: version(text),
         origin: Some(version("1.0.0")),
         edges: vec![
-            Edge { parent: name("z"), range: "^1 || ^2".into() },
-            Edge { parent: name("@s/a"), range: "git+https://example.com/\"a\".git".into() },
-            Edge { parent: name("m"), range: String::new() },
+            Edge {
+                parent: name("z"),
+                range: "^1 || ^2".into(),
+            },
+            Edge {
+                parent: name("@s/a"),
+                range: "git+https://example.com/\"a\".git".into(),
+            },
+            Edge {
+                parent: name("m"),
+                range: String::new(),
+            },
         ],
     }
 }
 
 /// A write of the publish row with facts, under no condition of its own.
 pub fn publish(text: &str, born: u64) -> RowWrite {
-    RowWrite { facts: Some(facts()), ..RowWrite::new(RowKey::publish(&version(text)), Expect::Nothing, born) }
+    RowWrite {
+        facts: Some(facts()),
+        ..RowWrite::new(RowKey::publish(&version(text)), Expect::Nothing, born)
+    }
 }
 
 /// A write of the publish row with a rebuild, if there is none.
@@ -194,7 +227,11 @@ pub fn reserve(text: &str, born: u64, rebuild: &Rebuild) -> RowWrite {
 
 /// The condition that this rebuild is there as it is.
 pub fn as_it_is(rebuild: &Rebuild) -> Expect {
-    Expect::Rebuild { id: rebuild.id.clone(), state: rebuild.state, attempt: rebuild.attempt }
+    Expect::Rebuild {
+        id: rebuild.id.clone(),
+        state: rebuild.state,
+        attempt: rebuild.attempt,
+    }
 }
 
 pub async fn commit(store: &Arc<dyn Store>, batch: PackageCommit) -> Committed {
@@ -205,7 +242,10 @@ pub async fn commit(store: &Arc<dyn Store>, batch: PackageCommit) -> Committed {
 
 /// Commits rows under that seq and expects it to be applied.
 pub async fn applied(store: &Arc<dyn Store>, name: &PackageName, seq: u64, rows: Vec<RowWrite>) {
-    let batch = PackageCommit { rows, ..PackageCommit::at(name, seq) };
+    let batch = PackageCommit {
+        rows,
+        ..PackageCommit::at(name, seq)
+    };
     assert_eq!(commit(store, batch).await, Committed::Applied);
 }
 
@@ -216,7 +256,10 @@ pub async fn state(store: &Arc<dyn Store>, want: Want) -> PackageState {
 }
 
 pub async fn row(store: &Arc<dyn Store>, name: &PackageName, key: &RowKey) -> Option<Row> {
-    state(store, Want::rows(name, vec![key.clone()])).await.rows.pop()
+    state(store, Want::rows(name, vec![key.clone()]))
+        .await
+        .rows
+        .pop()
 }
 
 pub async fn publish_row(store: &Arc<dyn Store>, name: &PackageName, text: &str) -> Option<Row> {

@@ -21,19 +21,42 @@ pub async fn a_rebuild_is_found_by_its_id(place: &impl Place) {
     };
     let publish = index(RowKey::publish(&version("1.0.1-0")));
     let promotion = index(RowKey::promotion(&version("1.0.1-0"), &env("test")));
-    store.put_rebuilds(&[publish.clone(), promotion.clone()]).await.unwrap();
+    store
+        .put_rebuilds(&[publish.clone(), promotion.clone()])
+        .await
+        .unwrap();
     let mut other = publish.clone();
     (other.generation, other.name) = (4, name("other"));
     store.put_rebuilds(&[other]).await.unwrap();
-    let ids = [promotion.id.clone(), RebuildId::fresh(), publish.id.clone(), promotion.id.clone()];
-    let expected = [Some(promotion.clone()), None, Some(publish), Some(promotion)];
+    let ids = [
+        promotion.id.clone(),
+        RebuildId::fresh(),
+        publish.id.clone(),
+        promotion.id.clone(),
+    ];
+    let expected = [
+        Some(promotion.clone()),
+        None,
+        Some(publish),
+        Some(promotion),
+    ];
     assert_eq!(store.rebuilds(&ids).await.unwrap(), expected);
     assert_eq!(store.rebuilds(&[]).await.unwrap(), []);
 
-    let many: Vec<_> = (0..2_100).map(|_| index(RowKey::publish(&version("1.0.1-0")))).collect();
+    let many: Vec<_> = (0..2_100)
+        .map(|_| index(RowKey::publish(&version("1.0.1-0"))))
+        .collect();
     store.put_rebuilds(&many).await.unwrap();
     let ids: Vec<_> = many.iter().map(|index| index.id.clone()).collect();
-    assert!(store.rebuilds(&ids).await.unwrap().into_iter().flatten().eq(many));
+    assert!(
+        store
+            .rebuilds(&ids)
+            .await
+            .unwrap()
+            .into_iter()
+            .flatten()
+            .eq(many)
+    );
 }
 
 fn attempt(number: u32) -> Attempt {
@@ -56,7 +79,14 @@ pub async fn the_first_result_of_an_attempt_stays(place: &impl Place) {
     assert_eq!(store.attempts(&rebuild).await.unwrap(), []);
     let mut without_answer = attempt(3);
     without_answer.status = None;
-    let expected = [attempt(1), attempt(2), without_answer, attempt(9), attempt(10), attempt(u32::MAX)];
+    let expected = [
+        attempt(1),
+        attempt(2),
+        without_answer,
+        attempt(9),
+        attempt(10),
+        attempt(u32::MAX),
+    ];
     for at in [4, 0, 5, 2, 1, 3] {
         store.put_attempt(&rebuild, &expected[at]).await.unwrap();
     }
@@ -69,8 +99,17 @@ pub async fn the_first_result_of_an_attempt_stays(place: &impl Place) {
 
 fn item(id: &str, due: i64) -> Work {
     let key = RowKey::promotion(&version("1.0.1-0"), &env("test"));
-    let job = Job::Send { rebuild: RebuildId::new("r-1"), key, order: 1 << 40 };
-    Work { id: id.into(), package: name("@s/child"), due, job }
+    let job = Job::Send {
+        rebuild: RebuildId::new("r-1"),
+        key,
+        order: 1 << 40,
+    };
+    Work {
+        id: id.into(),
+        package: name("@s/child"),
+        due,
+        job,
+    }
 }
 
 pub async fn work_is_left_as_it_is_and_can_be_put_again(place: &impl Place) {
@@ -83,14 +122,22 @@ pub async fn work_is_left_as_it_is_and_can_be_put_again(place: &impl Place) {
     assert_eq!(store.pending_work(Some(before), 1).await.unwrap(), [first]);
     store.finish_work(std::slice::from_ref(&id)).await.unwrap();
     // Finishing twice, or what is not there, is no mistake.
-    store.finish_work(&[id.clone(), format!("never/{}", unique())]).await.unwrap();
+    store
+        .finish_work(&[id.clone(), format!("never/{}", unique())])
+        .await
+        .unwrap();
     let second = item(&id, 3);
     store.put_work(std::slice::from_ref(&second)).await.unwrap();
     assert_eq!(store.pending_work(Some(before), 1).await.unwrap(), [second]);
     store.put_work(&[]).await.unwrap();
     store.finish_work(&[]).await.unwrap();
 
-    let plan = Work::plan(&ChangeId::new(unique()), &Digest::of(b"x"), &name("@s/root"), -7);
+    let plan = Work::plan(
+        &ChangeId::new(unique()),
+        &Digest::of(b"x"),
+        &name("@s/root"),
+        -7,
+    );
     store.put_work(std::slice::from_ref(&plan)).await.unwrap();
     let before = &plan.id[..plan.id.len() - 1];
     assert_eq!(store.pending_work(Some(before), 1).await.unwrap(), [plan]);
@@ -99,7 +146,9 @@ pub async fn work_is_left_as_it_is_and_can_be_put_again(place: &impl Place) {
 pub async fn pending_work_comes_in_pages_in_the_order_of_ids(place: &impl Place) {
     let store = place.open().await;
     let run = format!("pages/{}/", unique());
-    let mut expected: Vec<_> = (0..2_345).map(|at| item(&format!("{run}{at}"), at)).collect();
+    let mut expected: Vec<_> = (0..2_345)
+        .map(|at| item(&format!("{run}{at}"), at))
+        .collect();
     expected.rotate_left(1_000);
     store.put_work(&expected).await.unwrap();
     expected.sort_by(|a, b| a.id.cmp(&b.id));
