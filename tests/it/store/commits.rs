@@ -26,7 +26,8 @@ async fn whole(store: &Arc<dyn Store>, package: &PackageName) -> PackageState {
     let want = Want {
         edges: vec![(name("root"), "^1".into())],
         attached: vec![(name("root"), version("1.0.0"))],
-        open_rows: true,
+        open: feedsme::store::WantOpen::All,
+        top_edges: true,
         ..Want::rows(package, keys)
     };
     state(store, want).await

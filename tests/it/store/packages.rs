@@ -17,7 +17,8 @@ pub async fn an_unknown_package_has_seq_0_and_nothing_else(place: &impl Place) {
     let name = package("unknown");
     let want = Want {
         rows: vec![RowKey::publish(&version("1.0.0"))],
-        open_rows: true,
+        open: feedsme::store::WantOpen::All,
+        top_edges: true,
         prefixes: vec!["1.".into(), String::new()],
         edges: vec![(name.clone(), "*".into())],
         attached: vec![(name.clone(), version("1.0.0"))],
@@ -32,6 +33,7 @@ pub async fn an_unknown_package_has_seq_0_and_nothing_else(place: &impl Place) {
         dependent_of: None,
         open: BTreeMap::new(),
         rows: Vec::new(),
+        taken: std::collections::BTreeSet::new(),
         edges: BTreeMap::new(),
         attached: BTreeMap::new(),
     };
@@ -302,7 +304,8 @@ pub async fn only_what_was_asked_for_is_read_and_each_row_once(place: &impl Plac
     let open = state(
         &store,
         Want {
-            open_rows: true,
+            open: feedsme::store::WantOpen::All,
+        top_edges: true,
             ..Want::statics(&package)
         },
     )
@@ -315,7 +318,8 @@ pub async fn only_what_was_asked_for_is_read_and_each_row_once(place: &impl Plac
             RowKey::publish(&version("9.9.9")),
             RowKey::promotion(&version("1.0.1-0"), &env("dev")),
         ],
-        open_rows: true,
+        open: feedsme::store::WantOpen::All,
+        top_edges: true,
         prefixes: vec!["1.0.1-".into(), "1.0.1-0".into()],
         edges: vec![(one.clone(), "^2".into()), (other.clone(), "^2".into())],
         attached: vec![(one.clone(), version("2.0.0")), (other, version("2.0.0"))],

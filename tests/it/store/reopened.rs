@@ -132,7 +132,8 @@ pub async fn everything_is_there_after_the_store_was_closed_and_opened(place: &i
 
     let want = Want {
         rows: vec![RowKey::publish(&one)],
-        open_rows: true,
+        open: feedsme::store::WantOpen::All,
+        top_edges: true,
         prefixes: vec!["1.".into()],
         edges: vec![(child.clone(), "^1".into())],
         attached: vec![(child.clone(), one.clone())],
