@@ -295,7 +295,12 @@ async fn rule_8_the_whole_history_of_babel_without_notices() {
     let dir = tempfile::tempdir().unwrap();
     let core = core(&dir).await;
     let started = std::time::Instant::now();
-    let take: usize = std::env::var("TAKE").ok().and_then(|x| x.parse().ok()).unwrap_or(usize::MAX); let history = history(); let rebuilds = replay(&core, &history[..take.min(history.len())], false).await;
+    let take: usize = std::env::var("TAKE")
+        .ok()
+        .and_then(|x| x.parse().ok())
+        .unwrap_or(usize::MAX);
+    let history = history();
+    let rebuilds = replay(&core, &history[..take.min(history.len())], false).await;
     println!("{rebuilds} rebuilds in {:?}", started.elapsed());
     assert!((20_000..22_000).contains(&rebuilds), "{rebuilds}");
 }

@@ -5,9 +5,12 @@
 
 mod changes;
 mod commits;
+mod conditions;
 mod fixtures;
 mod packages;
+mod partitions;
 mod projections;
+mod puts;
 mod reopened;
 mod sqlite;
 mod waves;
@@ -36,21 +39,21 @@ macro_rules! contract {
             changes::changes_are_listed_newest_first,
             changes::decisions_keep_their_first_value_and_come_in_the_order_of_their_keys,
             packages::an_unknown_package_has_seq_0_and_nothing_else,
-            packages::every_field_of_a_row_comes_back,
-            packages::statics_are_replaced_one_by_one,
-            packages::reservations_are_added_replaced_and_removed,
-            packages::only_what_was_asked_for_is_read_and_each_row_once,
-            packages::a_prefix_finds_the_versions_that_begin_with_it_and_no_other,
-            packages::an_edge_with_thousands_of_ranges_is_read_range_by_range,
+            partitions::every_field_of_a_row_comes_back,
+            partitions::statics_are_replaced_one_by_one,
+            partitions::reservations_are_added_replaced_and_removed,
+            partitions::only_what_was_asked_for_is_read_and_each_row_once,
+            partitions::a_prefix_finds_the_versions_that_begin_with_it_and_no_other,
+            partitions::an_edge_with_thousands_of_ranges_is_read_range_by_range,
             packages::answers_are_in_the_order_of_the_wants_however_many,
             packages::manifests_are_kept_by_digest,
             packages::published_versions_are_those_with_facts,
             packages::names_of_managed_packages_come_in_pages,
-            commits::a_seq_is_spent_once,
-            commits::each_condition_of_a_row_applies_or_refuses,
-            commits::a_refused_batch_writes_nothing,
+            conditions::a_seq_is_spent_once,
+            conditions::each_condition_of_a_row_applies_or_refuses,
+            conditions::a_refused_batch_writes_nothing,
             commits::batches_of_one_call_are_independent_and_in_order,
-            commits::an_unlawful_batch_fails_alone,
+            conditions::an_unlawful_batch_fails_alone,
             commits::of_32_batches_under_one_seq_exactly_one_is_applied,
             commits::of_32_claims_of_one_attempt_exactly_one_is_applied,
             commits::a_patch_changes_what_it_names_and_adds_waves,
