@@ -4,4 +4,5 @@
 
 mod babel;
 mod neighbours;
+mod sandbox;
 mod semver;
