@@ -17,6 +17,7 @@
 //! * [`queue`]: the order of work and the retry policy, as plain data.
 //! * [`dispatch`]: claim, send, settle; the worker.
 //! * [`neighbours`]: how the others talk.
+//! * [`sandbox`]: stand-ins for them on loopback, for tests, demo and benches.
 
 pub mod dispatch;
 pub mod http;
@@ -25,6 +26,7 @@ pub mod model;
 pub mod neighbours;
 pub mod plan;
 pub mod queue;
+pub mod sandbox;
 pub mod semver;
 pub mod settings;
 pub mod store;

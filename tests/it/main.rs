@@ -4,5 +4,6 @@
 
 mod babel;
 mod neighbours;
+mod sandbox;
 mod semver;
 mod store;
