@@ -16,7 +16,6 @@ use feedsme::model::id::{ChangeId, WaveId};
 use feedsme::model::work::{Job, Work};
 use feedsme::plan::Rules;
 use feedsme::semver::Version;
-use feedsme::store::Store;
 use feedsme::store::sqlite::{Durability, Options, SqliteStore};
 use serde_json::{Map, Value, json};
 
