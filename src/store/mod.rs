@@ -19,7 +19,8 @@
 //! * **Pages** are in the order of their key and resume after the last key seen; a page of fewer than `limit` entries
 //!   is the last.
 
-
+pub mod lawful;
+pub mod sqlite;
 
 use std::collections::BTreeMap;
 

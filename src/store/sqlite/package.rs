@@ -1,0 +1,220 @@
+//! Reading a package's partition, and the manifests of its versions.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, params};
+
+use super::error::bug;
+use super::statement::{Columns, all, limit, one, run, statements};
+use crate::model::edge::Edge;
+use crate::model::id::{ChangeId, Digest, RebuildId, WaveId};
+use crate::model::name::PackageName;
+use crate::model::package::{
+    Facts, Head, PackageState, Rebuild, RebuildState, Row, RowKey, Slot, Top,
+};
+use crate::semver::Version;
+use crate::store::{Published, Result, Want};
+
+statements! {
+    STATICS = "SELECT * FROM pkg WHERE name = ?1";
+    TOP = "SELECT * FROM pkg_top WHERE name = ?1";
+    OPEN = "SELECT wave, version FROM pkg_open WHERE name = ?1";
+    ROW = "SELECT * FROM pkg_row WHERE name = ?1 AND version = ?2 AND slot = ?3";
+    PREFIX = "SELECT * FROM pkg_row WHERE name = ?1 AND version >= ?2 AND version < ?3 AND slot = ''";
+    EDGE = "SELECT version FROM pkg_edge WHERE name = ?1 AND parent = ?2 AND range = ?3";
+    ATTACHED = "SELECT version FROM pkg_attached WHERE name = ?1 AND parent = ?2 AND parent_version = ?3";
+    PUBLISHED = "SELECT version, origin, tag FROM pkg_row WHERE name = ?1 AND published = 1 AND slot = ''";
+    NAMES = "SELECT name FROM pkg WHERE name > ?1 AND seq > 0 ORDER BY name LIMIT ?2";
+    PUT_MANIFEST = "INSERT INTO manifest (name, version, digest, json) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+    MANIFEST = "SELECT json FROM manifest WHERE name = ?1 AND version = ?2 AND digest = ?3";
+}
+
+/// Reads what is wanted of one partition. Run it inside one snapshot.
+pub(super) fn state(db: &Connection, want: &Want) -> Result<PackageState> {
+    let name = want.name.as_str();
+    let statics = one(db, STATICS, [name], |row| {
+        let head = match row.maybe_version("head_version")? {
+            Some(version) => Some(Head { version, born: row.count("head_born")? }),
+            None => None,
+        };
+        Ok((row.count("seq")?, row.plain("stamp")?, head, row.maybe_name("dependent_of")?))
+    })?;
+    let (seq, stamp, head, dependent_of) = statics.unwrap_or_default();
+    let open: BTreeMap<WaveId, Version> =
+        all(db, OPEN, [name], |row| Ok((WaveId::new(row.plain::<String>("wave")?), row.version("version")?)))?
+            .into_iter()
+            .collect();
+    Ok(PackageState {
+        name: want.name.clone(),
+        seq,
+        stamp,
+        head,
+        top: one(db, TOP, [name], top)?,
+        dependent_of,
+        rows: rows(db, want, &open)?,
+        open,
+        edges: found(&want.edges, |(parent, range)| {
+            one(db, EDGE, params![name, parent.as_str(), range], |row| row.version("version"))
+        })?,
+        attached: found(&want.attached, |(parent, version)| {
+            one(db, ATTACHED, params![name, parent.as_str(), version.to_string()], |row| row.version("version"))
+        })?,
+    })
+}
+
+/// The keys that exist, with their values.
+fn found<K: Ord + Clone, V>(keys: &[K], get: impl Fn(&K) -> Result<Option<V>>) -> Result<BTreeMap<K, V>> {
+    let mut values = BTreeMap::new();
+    for key in keys {
+        if let Some(value) = get(key)? {
+            values.insert(key.clone(), value);
+        }
+    }
+    Ok(values)
+}
+
+fn top(row: &rusqlite::Row<'_>) -> Result<Top> {
+    let edges: Vec<(PackageName, String)> = row.json("edges")?;
+    Ok(Top {
+        version: row.version("version")?,
+        origin: row.maybe_version("origin")?,
+        edges: edges.into_iter().map(|(parent, range)| Edge { parent, range }).collect(),
+    })
+}
+
+/// Each row once, however many ways it was asked for.
+fn rows(db: &Connection, want: &Want, open: &BTreeMap<WaveId, Version>) -> Result<Vec<Row>> {
+    let name = want.name.as_str();
+    let mut rows: BTreeMap<RowKey, Row> = BTreeMap::new();
+    let reserved = open.values().filter(|_| want.open_rows).map(RowKey::publish);
+    for key in want.rows.iter().cloned().chain(reserved) {
+        if let Some(row) = one(db, ROW, params![name, key.version.to_string(), key.slot.as_str()], row)? {
+            rows.insert(key, row);
+        }
+    }
+    for prefix in &want.prefixes {
+        for row in all(db, PREFIX, params![name, prefix, after(prefix)], row)? {
+            rows.insert(row.key.clone(), row);
+        }
+    }
+    Ok(rows.into_values().collect())
+}
+
+/// The first text after all those that begin with `prefix`, so that a range of the key finds them.
+fn after(prefix: &str) -> String {
+    let mut end: Vec<char> = prefix.chars().collect();
+    while let Some(last) = end.pop() {
+        if let Some(next) = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32) {
+            end.push(next);
+            return end.into_iter().collect();
+        }
+    }
+    // The empty prefix: after every version, which are ASCII.
+    char::MAX.to_string()
+}
+
+pub(super) fn row(row: &rusqlite::Row<'_>) -> Result<Row> {
+    Ok(Row {
+        key: RowKey { version: row.version("version")?, slot: Slot::from_column(&row.plain::<String>("slot")?) },
+        born: row.count("born")?,
+        facts: if row.plain("published")? { Some(facts(row)?) } else { None },
+        rebuild: match row.plain::<Option<String>>("rebuild")? {
+            Some(id) => Some(rebuild(RebuildId::new(id), row)?),
+            None => None,
+        },
+    })
+}
+
+fn facts(row: &rusqlite::Row<'_>) -> Result<Facts> {
+    Ok(Facts {
+        noticed: row.plain("noticed")?,
+        notice: row.plain::<Option<String>>("notice")?.map(ChangeId::new),
+        digest: row.plain::<Option<String>>("digest")?.map(Digest::new),
+        tag: row.plain("tag")?,
+        origin: row.maybe_version("origin")?,
+        previous: row.maybe_version("previous")?,
+        tarball_of: row.maybe_version("tarball_of")?,
+        stamp: row.plain("stamp")?,
+        dropped: row.maybe_json("dropped")?,
+        took_place: row.json("took_place")?,
+        with: row.maybe_json("built_with")?,
+        attach: row.maybe_json("attach")?,
+        attach_stamp: row.plain("attach_stamp")?,
+    })
+}
+
+fn rebuild(id: RebuildId, row: &rusqlite::Row<'_>) -> Result<Rebuild> {
+    Ok(Rebuild {
+        id,
+        state: rebuild_state(&row.plain::<String>("state")?)?,
+        generation: row.count("generation")?,
+        waves: row.json("waves")?,
+        change: ChangeId::new(row.plain::<String>("change")?),
+        decision: row.json("decision")?,
+        order: row.count("place")?,
+        base: row.version("base")?,
+        origin: row.version("base_origin")?,
+        tarball_of: row.version("base_tarball_of")?,
+        cause: row.json("cause")?,
+        with: row.json("rebuild_with")?,
+        promote: row.plain("promote")?,
+        attempt: row.count("attempt")?,
+        tries: row.count("tries")?,
+        owner: row.plain("owner")?,
+        due: row.plain("due")?,
+        ended_because: row.plain("ended_because")?,
+        confirmed_by: row.plain::<Option<String>>("confirmed_by")?.map(ChangeId::new),
+    })
+}
+
+pub(super) fn rebuild_state(text: &str) -> Result<RebuildState> {
+    RebuildState::from_column(text).ok_or_else(|| bug(format!("a stored rebuild is in state {text:?}")))
+}
+
+pub(super) fn published(db: &Connection, name: &PackageName) -> Result<Vec<Published>> {
+    all(db, PUBLISHED, [name.as_str()], |row| {
+        Ok(Published {
+            version: row.version("version")?,
+            origin: row.maybe_version("origin")?,
+            tag: row.plain("tag")?,
+        })
+    })
+}
+
+pub(super) fn names(db: &Connection, after: Option<&PackageName>, count: usize) -> Result<Vec<PackageName>> {
+    let after = after.map_or("", PackageName::as_str);
+    all(db, NAMES, params![after, limit(count)], |row| row.name("name"))
+}
+
+pub(super) fn put_manifest(
+    db: &Connection,
+    name: &PackageName,
+    version: &Version,
+    digest: &Digest,
+    json: &[u8],
+) -> Result<()> {
+    run(db, PUT_MANIFEST, params![name.as_str(), version.to_string(), digest.as_str(), json])?;
+    Ok(())
+}
+
+pub(super) fn manifest(
+    db: &Connection,
+    name: &PackageName,
+    version: &Version,
+    digest: &Digest,
+) -> Result<Option<Vec<u8>>> {
+    one(db, MANIFEST, params![name.as_str(), version.to_string(), digest.as_str()], |row| row.plain("json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::after;
+
+    #[test]
+    fn the_end_of_a_prefix_is_after_all_that_begin_with_it_and_before_the_rest() {
+        assert_eq!(after("5.0.1-"), "5.0.1.");
+        assert_eq!(after("1\u{D7FF}"), "1\u{E000}");
+        assert_eq!(after("1\u{10FFFF}"), "2");
+        assert!(after("") > "9.9.9-z".to_owned());
+    }
+}
