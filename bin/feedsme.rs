@@ -1,1 +1,3 @@
+//! feedsme on the command line.
+
 fn main() {}

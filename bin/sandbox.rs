@@ -1,1 +1,3 @@
+//! The stand-in neighbours, as a program of their own.
+
 fn main() {}

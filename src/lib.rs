@@ -17,6 +17,8 @@
 //! * [`queue`]: the order of work and the retry policy, as plain data.
 //! * [`dispatch`]: claim, send, settle; the worker.
 //! * [`neighbours`]: how the others talk.
+//! * [`query`]: what people and programs are told.
+//! * [`http`]: how both come in and go out.
 
 pub mod dispatch;
 pub mod http;
@@ -24,6 +26,9 @@ pub mod ingest;
 pub mod model;
 pub mod neighbours;
 pub mod plan;
+pub mod query;
 pub mod queue;
 pub mod semver;
+pub mod settings;
 pub mod store;
+pub mod telemetry;

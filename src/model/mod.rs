@@ -11,6 +11,11 @@
 //! decision   rebuild or skip, with the reason (rule 18)
 //! work       what the durable queue holds
 //! outgoing   what a rebuild or a promotion sends (rule 10, contract.md 4 J)
+//! env        the ordered environments
+//! change     an accepted POST and what became of it
+//! package    a package's partition: versions, rebuilds, head
+//! decision   rebuild or skip, and why
+//! work       what is promised and not done
 //! ```
 //!
 //! Everything here is a plain function on data: no clock, no I/O, no async.

@@ -15,7 +15,7 @@ use super::registry::Tarball;
 use super::upload::{self, Document, Exchange, Report};
 
 /// A reply that goes on for longer, line after line, holds a place that others wait for.
-const REPLY_TIME: Duration = Duration::from_secs(3_600);
+const REPLY_TIME: Duration = Duration::from_hours(1);
 
 /// The build service.
 #[derive(Debug, Clone)]

@@ -16,7 +16,7 @@ pub(super) struct Carry {
 impl Carry {
     /// The text of all whole groups in what was carried plus `piece`.
     pub(super) fn push(&mut self, mut piece: &[u8]) -> String {
-        let mut text = String::with_capacity(encoded_len((self.len + piece.len()) as u64) as usize);
+        let mut text = String::with_capacity((self.len + piece.len()).div_ceil(3) * 4);
         if self.len > 0 {
             let taken = piece.len().min(3 - self.len);
             self.bytes[self.len..self.len + taken].copy_from_slice(&piece[..taken]);

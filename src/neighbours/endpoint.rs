@@ -45,7 +45,7 @@ const fn ten_seconds() -> Duration {
     Duration::from_secs(10)
 }
 const fn one_minute() -> Duration {
-    Duration::from_secs(60)
+    Duration::from_mins(1)
 }
 
 impl Endpoint {
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(endpoint, Endpoint::new("http://h:1/npm/"));
         assert_eq!(endpoint.concurrency, 20);
         assert_eq!(endpoint.connect_timeout, Duration::from_secs(10));
-        assert_eq!(endpoint.idle_timeout, Duration::from_secs(60));
+        assert_eq!(endpoint.idle_timeout, Duration::from_mins(1));
         let endpoint: Endpoint =
             toml::from_str("url = 'http://h'\nconnect_timeout = 3\nidle_timeout = '250ms'")
                 .unwrap();

@@ -23,6 +23,11 @@ pub struct Packument {
 }
 
 impl Packument {
+    /// `versions[version].dist`, if the version is there and has one.
+    pub fn dist(&self, version: &str) -> Option<&Map<String, Value>> {
+        self.dists.get(version).filter(|dist| !dist.is_empty())
+    }
+
     /// `versions[version].dist.tarball`, where the registry says the tarball is.
     pub fn tarball(&self, version: &str) -> Option<&str> {
         self.dists.get(version)?.get("tarball")?.as_str()
@@ -206,6 +211,7 @@ mod tests {
         assert_eq!(packument.tarball("1.0.0"), Some("http://h/1.tgz"));
         assert_eq!(packument.integrity("1.0.0"), Some("sha512-x"));
         assert!(packument.dists["2.0.0"].is_empty(), "there, without dist");
+        assert!(packument.dist("2.0.0").is_none() && packument.dist("1.0.0").is_some());
     }
 
     #[test]

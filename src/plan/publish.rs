@@ -277,10 +277,14 @@ fn adopt(state: &PackageState, described: &Described, commit: &mut PackageCommit
             continue;
         }
         let origin = Some(described.version.clone());
-        commit.rows.push(RowWrite {
-            facts: Some(Facts { origin: origin.clone(), ..facts.clone() }),
-            ..RowWrite::new(row.key.clone(), Expect::Nothing, row.born)
-        });
+        let adopted = Facts { origin: origin.clone(), ..facts.clone() };
+        match commit.rows.iter_mut().find(|write| write.key == row.key) {
+            Some(write) => write.facts = Some(adopted),
+            None => commit.rows.push(RowWrite {
+                facts: Some(adopted),
+                ..RowWrite::new(row.key.clone(), Expect::Nothing, row.born)
+            }),
+        }
         if commit.statics.top.is_none() {
             if let Some(top) = state.top.as_ref().filter(|top| top.version == row.key.version) {
                 commit.statics.top = Some(Top { origin, ..top.clone() });

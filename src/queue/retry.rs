@@ -14,7 +14,7 @@ pub const ATTEMPTS: u32 = 12;
 pub const TARBALL_ATTEMPTS: u32 = 3;
 
 /// The longest wish of a neighbour (`Retry-After`) that is followed.
-pub const LONGEST_WISH: Duration = Duration::from_secs(3_600);
+pub const LONGEST_WISH: Duration = Duration::from_hours(1);
 
 const FIRST_DELAY_MS: i64 = 1_000;
 const LONGEST_DELAY_MS: i64 = 300_000;
@@ -175,8 +175,8 @@ mod tests {
     const RETRY: Class = Class::Retry { retry_after: None };
     const PAUSE: Class = Class::Pause { retry_after: None };
 
-    fn secs(seconds: u64) -> Option<Duration> {
-        Some(Duration::from_secs(seconds))
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
     }
 
     fn retry_in(ms: i64) -> Next {
@@ -206,7 +206,7 @@ mod tests {
             at_ms: FIRST.now_ms + ms,
         };
         let wish = |seconds| Class::Retry {
-            retry_after: secs(seconds),
+            retry_after: Some(secs(seconds)),
         };
         for (class, attempt, expected) in [
             (Class::Sent, FIRST, Next::Sent),
@@ -224,14 +224,14 @@ mod tests {
             (PAUSE, at(12), pause(1_000)),
             (
                 Class::Pause {
-                    retry_after: secs(7),
+                    retry_after: Some(secs(7)),
                 },
                 FIRST,
                 pause(7_000),
             ),
             (
                 Class::Pause {
-                    retry_after: secs(99_999),
+                    retry_after: Some(secs(99_999)),
                 },
                 FIRST,
                 pause(3_600_000),
@@ -335,7 +335,7 @@ mod tests {
         /// `Retry-After` is never undercut, up to an hour.
         #[test]
         fn wishes_are_kept(seconds in 0u64..=3_600, tries in 1u32..12, jitter in 0.0f64..1.0) {
-            let class = Class::Retry { retry_after: secs(seconds) };
+            let class = Class::Retry { retry_after: Some(secs(seconds)) };
             let next = after(&outcome(class), &Attempt { tries, jitter, ..FIRST });
             let Next::RetryAt { at_ms, .. } = next else { panic!("{next:?}") };
             prop_assert!(at_ms - FIRST.now_ms >= i64::try_from(seconds).unwrap() * 1_000);

@@ -108,7 +108,9 @@ async fn serve(
         match step {
             Step::Read => {
                 seen.complete = body(&mut stream, &mut seen).await.is_some();
-                log.lock().unwrap()[index] = seen.clone();
+                let mut log = log.lock().unwrap();
+                log[index].complete = seen.complete;
+                log[index].body = std::mem::take(&mut seen.body);
             }
             Step::ReadSome(wanted) => {
                 let mut some = vec![0; wanted];
@@ -190,9 +192,9 @@ async fn body(stream: &mut BufReader<TcpStream>, seen: &mut Seen) -> Option<()> 
 
 /// A whole reply with `Content-Length`.
 pub fn reply(status: u16, headers: &[&str], body: &[u8]) -> Step {
-    let mut text = head_of(status, headers);
-    text += &format!("content-length: {}\r\n\r\n", body.len());
-    Step::Write([text.as_bytes(), body].concat())
+    let head = head_of(status, headers);
+    let length = format!("content-length: {}\r\n\r\n", body.len());
+    Step::Write([head.as_bytes(), length.as_bytes(), body].concat())
 }
 
 /// The head of a chunked reply, to be followed by [`chunk`]s.

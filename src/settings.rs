@@ -1,0 +1,410 @@
+//! Settings: defaults < `feedsme.toml` < `FEEDSME_*` < flags (design.md 7).
+//!
+//! Every source is a table of the same shape; they are laid over each other and read once, so that a name means the same
+//! everywhere and an unknown one is an error everywhere: `build_service.url` in the file is
+//! `FEEDSME_BUILD_SERVICE__URL` in the environment and `--build-service-url` on the command line.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::model::edge::EdgeFields;
+use crate::model::env::Environments;
+use crate::neighbours::endpoint::{Endpoint, duration};
+use crate::plan::{Increment, Rules, WithoutLine};
+
+/// The file that is read if none is named and it is there.
+pub const DEFAULT_FILE: &str = "feedsme.toml";
+
+/// Variables that begin with `FEEDSME_` and are no settings: they belong to the command line.
+const NOT_SETTINGS: [&str; 2] = ["FEEDSME_CONFIG", "FEEDSME_SERVER"];
+
+/// All settings, with their defaults.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The address to listen on. Until callers can be told apart by tokens, only a loopback address.
+    pub listen: SocketAddr,
+    /// Where state is kept: `sqlite:PATH`, with `?synchronous=off` for data that may be lost in a power cut.
+    pub store: StoreAddress,
+    /// The environments, in the order of promotion; versions are born in the first.
+    pub environments: Vec<String>,
+    /// How a rebuild's version is made from its base: `prerelease` (5.0.1-0) or `patch` (5.0.1).
+    pub increment: Increment,
+    /// What a promotion does that has no release line: `nothing`, or `highest`.
+    pub promote_without_line: WithoutLine,
+    /// For how long after its end a repeated promotion is a duplicate.
+    #[serde(with = "duration")]
+    pub duplicate_window: Duration,
+    /// Which fields of a manifest make edges: `dependencies`, always, and `optional` and `peer`.
+    pub edges: Vec<EdgeField>,
+    /// The largest document that is accepted, attachments not counted, in bytes.
+    pub document_limit: usize,
+    /// The largest body that is accepted, in bytes.
+    pub body_limit: u64,
+    /// How long a stop waits for what is being sent.
+    #[serde(with = "duration")]
+    pub shutdown_grace: Duration,
+    /// What is logged: `error`, `warn`, `info`, `debug` or `trace`, or a list such as `info,feedsme::dispatch=debug`.
+    pub log: String,
+    /// How it is logged: `text` or `json`.
+    pub log_format: LogFormat,
+    /// The build service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build_service: Option<Endpoint>,
+    /// The warehouse; without one, publishes go to the build service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warehouse: Option<Endpoint>,
+    /// The npm registry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry: Option<Endpoint>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 1337)),
+            store: StoreAddress { path: PathBuf::from("feedsme.sqlite3"), synchronous: true },
+            environments: Environments::default().iter().map(ToString::to_string).collect(),
+            increment: Increment::default(),
+            promote_without_line: WithoutLine::default(),
+            duplicate_window: Duration::from_secs(60),
+            edges: vec![EdgeField::Dependencies],
+            document_limit: 1024 * 1024,
+            body_limit: 500_000_000,
+            shutdown_grace: Duration::from_secs(25),
+            log: "info".into(),
+            log_format: LogFormat::Text,
+            build_service: None,
+            warehouse: None,
+            registry: None,
+        }
+    }
+}
+
+/// A field of a manifest (setting `edges`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EdgeField {
+    /// `dependencies`.
+    Dependencies,
+    /// `optionalDependencies`.
+    Optional,
+    /// `peerDependencies`.
+    Peer,
+}
+
+/// Setting `log_format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Setting `store`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct StoreAddress {
+    /// The SQLite file.
+    pub path: PathBuf,
+    /// Whether a commit waits for the disk.
+    pub synchronous: bool,
+}
+
+impl TryFrom<String> for StoreAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let right = "it must be sqlite:PATH, such as sqlite:feedsme.sqlite3";
+        let Some(rest) = text.strip_prefix("sqlite:") else {
+            let kind = text.split(':').next().unwrap_or_default();
+            return Err(match kind {
+                "cassandra" => format!("store cassandra://… is not supported by this version; {right}"),
+                _ => format!("store {text:?} names no kind of store; {right}"),
+            });
+        };
+        let (path, option) = rest.split_once('?').map_or((rest, None), |(path, option)| (path, Some(option)));
+        let synchronous = match option {
+            None | Some("synchronous=full") => true,
+            Some("synchronous=off") => false,
+            Some(other) => {
+                return Err(format!("store option {other:?} is unknown; it must be synchronous=full or synchronous=off"));
+            }
+        };
+        if path.is_empty() {
+            return Err(format!("store {text:?} names no file; {right}"));
+        }
+        Ok(Self { path: PathBuf::from(path), synchronous })
+    }
+}
+
+impl From<StoreAddress> for String {
+    fn from(address: StoreAddress) -> Self {
+        address.to_string()
+    }
+}
+
+impl fmt::Display for StoreAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let option = if self.synchronous { "" } else { "?synchronous=off" };
+        write!(f, "sqlite:{}{option}", self.path.display())
+    }
+}
+
+/// Why the settings cannot be used; the text names the source and the setting.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("settings file {0}: {1}")]
+    Unreadable(String, std::io::Error),
+    /// A source has a mistake in it.
+    #[error("{0}: {1}")]
+    Wrong(String, String),
+}
+
+impl Settings {
+    /// Reads all sources. `file`: the one that must be there, if named; else [`DEFAULT_FILE`], if it is there.
+    /// `variables` are the process's; `flags` are (name, value) such as `("build_service.url", "http://…")`.
+    pub fn load(
+        file: Option<&Path>,
+        variables: impl Iterator<Item = (String, String)>,
+        flags: &[(String, String)],
+    ) -> Result<Self, SettingsError> {
+        let mut table = read_file(file)?;
+        for (name, value) in variables {
+            let Some(path) = name.strip_prefix("FEEDSME_").filter(|_| !NOT_SETTINGS.contains(&&*name)) else { continue };
+            let path = path.to_ascii_lowercase().replace("__", ".");
+            check(&path, &value, &format!("variable {name}"))?;
+            put(&mut table, &path, &value);
+        }
+        for (path, value) in flags {
+            check(path, value, &format!("flag --{}", flag_name(path)))?;
+            put(&mut table, path, value);
+        }
+        let settings: Self = table
+            .try_into()
+            .map_err(|error: toml::de::Error| SettingsError::Wrong("settings".into(), short(&error)))?;
+        settings.rules()?;
+        settings.check_listen()?;
+        Ok(settings)
+    }
+
+    /// The settings that decisions depend on.
+    pub fn rules(&self) -> Result<Rules, SettingsError> {
+        let environments = Environments::new(&self.environments)
+            .map_err(|error| SettingsError::Wrong("settings".into(), error.to_string()))?;
+        if !self.edges.contains(&EdgeField::Dependencies) {
+            let text = "edges must contain \"dependencies\"; \"optional\" and \"peer\" may be added";
+            return Err(SettingsError::Wrong("settings".into(), text.into()));
+        }
+        Ok(Rules {
+            environments,
+            increment: self.increment,
+            promote_without_line: self.promote_without_line,
+            duplicate_window: self.duplicate_window,
+            edges: EdgeFields {
+                optional: self.edges.contains(&EdgeField::Optional),
+                peer: self.edges.contains(&EdgeField::Peer),
+            },
+        })
+    }
+
+    fn check_listen(&self) -> Result<(), SettingsError> {
+        if self.listen.ip().is_loopback() {
+            return Ok(());
+        }
+        let text = format!(
+            "listen {} is not a loopback address: there are no tokens to tell callers apart, so whoever reaches the \
+             port could start builds; listen on 127.0.0.1 and put a proxy that asks for credentials before it",
+            self.listen
+        );
+        Err(SettingsError::Wrong("settings".into(), text))
+    }
+
+    /// A neighbour that the service cannot run without.
+    pub fn needed<'a>(name: &str, endpoint: Option<&'a Endpoint>) -> Result<&'a Endpoint, SettingsError> {
+        endpoint.ok_or_else(|| {
+            let variable = format!("FEEDSME_{}__URL", name.to_ascii_uppercase());
+            let text = format!("{name}.url is not set: name it in {DEFAULT_FILE}, by {variable} or --{}-url", flag_name(name));
+            SettingsError::Wrong("settings".into(), text)
+        })
+    }
+}
+
+/// The flag of a setting: `build_service.url` → `build-service-url`.
+pub fn flag_name(path: &str) -> String {
+    path.replace(['.', '_'], "-")
+}
+
+/// The settings that have a flag of their own, with what it says in the help: every leaf.
+pub fn flags() -> Vec<(String, &'static str)> {
+    let plain = [
+        ("listen", "Address to listen on (loopback) [default: 127.0.0.1:1337]"),
+        ("store", "Where state is kept [default: sqlite:feedsme.sqlite3]"),
+        ("environments", "Environments in the order of promotion [default: [\"dev\", \"test\", \"prod\"]]"),
+        ("increment", "How a rebuild's version is made: prerelease or patch [default: prerelease]"),
+        ("promote_without_line", "What a promotion without a release line sends: nothing or highest [default: nothing]"),
+        ("duplicate_window", "How long after its end a repeated promotion is a duplicate [default: 60s]"),
+        ("edges", "Manifest fields that make edges [default: [\"dependencies\"]; also \"optional\", \"peer\"]"),
+        ("document_limit", "Largest document without attachments, in bytes [default: 1048576]"),
+        ("body_limit", "Largest request body, in bytes [default: 500000000]"),
+        ("shutdown_grace", "How long a stop waits for what is being sent [default: 25s]"),
+        ("log", "What is logged [default: info]"),
+        ("log_format", "How it is logged: text or json [default: text]"),
+    ];
+    let mut flags: Vec<(String, &'static str)> =
+        plain.iter().map(|(name, help)| ((*name).to_owned(), *help)).collect();
+    for neighbour in ["build_service", "warehouse", "registry"] {
+        let of = |leaf: &str, help: &'static str| (format!("{neighbour}.{leaf}"), help);
+        flags.extend([
+            of("url", "Its address"),
+            of("token", "Sent to it as a bearer token"),
+            of("token_file", "File that holds the token"),
+            of("user", "name:password, sent to it as Basic"),
+            of("ca_file", "PEM file of certificates to trust beside the system's"),
+            of("concurrency", "Requests under way at once [default: 20]"),
+            of("connect_timeout", "How long a connection may take [default: 10s]"),
+            of("idle_timeout", "How long nothing may move [default: 60s]"),
+        ]);
+    }
+    flags
+}
+
+fn read_file(file: Option<&Path>) -> Result<Table, SettingsError> {
+    let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => return Ok(Table::new()),
+        Err(error) => return Err(SettingsError::Unreadable(path.display().to_string(), error)),
+    };
+    // Read alone first: a mistake is then shown with its line.
+    let wrong = |error: toml::de::Error| {
+        SettingsError::Wrong(format!("settings file {}", path.display()), format!("\n{error}"))
+    };
+    toml::from_str::<Settings>(&text).map_err(wrong)?;
+    toml::from_str(&text).map_err(wrong)
+}
+
+/// Tries a variable or flag by itself, so that the error can name it.
+fn check(path: &str, value: &str, source: &str) -> Result<(), SettingsError> {
+    let mut alone = Table::new();
+    // A neighbour is not complete without its address; that is checked when all sources are together.
+    if let Some((neighbour, _)) = path.split_once('.').filter(|(_, leaf)| *leaf != "url") {
+        put(&mut alone, &format!("{neighbour}.url"), "http://localhost");
+    }
+    put(&mut alone, path, value);
+    let read: Result<Settings, toml::de::Error> = alone.try_into();
+    read.map(|_| ()).map_err(|error| SettingsError::Wrong(source.to_owned(), short(&error)))
+}
+
+fn short(error: &toml::de::Error) -> String {
+    error.message().replace('\n', " ")
+}
+
+/// Puts a value at its path. It is read as TOML (numbers, lists, booleans), else it is text.
+fn put(table: &mut Table, path: &str, text: &str) {
+    let mut table = table;
+    let mut parts = path.split('.').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            table.insert(part.to_owned(), value(path, text));
+            return;
+        }
+        let entry = table.entry(part.to_owned()).or_insert_with(|| Value::Table(Table::new()));
+        if !entry.is_table() {
+            *entry = Value::Table(Table::new());
+        }
+        let Value::Table(next) = entry else { return };
+        table = next;
+    }
+}
+
+fn value(path: &str, text: &str) -> Value {
+    // What is always text must not become a number because it looks like one.
+    let leaf = path.rsplit('.').next().unwrap_or(path);
+    if matches!(leaf, "token" | "user" | "token_file" | "ca_file" | "url" | "store" | "log" | "listen") {
+        return Value::String(text.to_owned());
+    }
+    let parsed: Option<Value> =
+        toml::from_str::<Table>(&format!("value = {text}")).ok().and_then(|mut table| table.remove("value"));
+    match parsed {
+        Some(value) if !value.is_datetime() => value,
+        _ if leaf == "environments" || leaf == "edges" => {
+            Value::Array(text.split(',').map(|one| Value::String(one.trim().to_owned())).collect())
+        }
+        _ => Value::String(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        let own = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let none = tempfile::NamedTempFile::new().unwrap();
+        Settings::load(Some(none.path()), own(variables).into_iter(), &own(flags))
+    }
+
+    #[test]
+    fn the_later_source_wins() {
+        let settings = load(
+            &[("FEEDSME_LISTEN", "127.0.0.1:2000"), ("FEEDSME_BUILD_SERVICE__URL", "http://a"), ("HOME", "/x")],
+            &[("build_service.url", "http://u:p@b"), ("build_service.concurrency", "3")],
+        )
+        .unwrap();
+        assert_eq!(settings.listen.port(), 2000);
+        let endpoint = settings.build_service.as_ref().unwrap();
+        assert_eq!((endpoint.url.reveal(), endpoint.concurrency), ("http://u:p@b", 3));
+        let shown = toml::to_string(&settings).unwrap();
+        assert!(shown.contains("http://***@b") && !shown.contains("u:p"), "{shown}");
+    }
+
+    #[test]
+    fn every_flag_is_a_setting_and_every_default_reads_back() {
+        for (name, _) in flags() {
+            let value = match name.rsplit('.').next().unwrap() {
+                "listen" => "127.0.0.1:1",
+                "store" => "sqlite:x",
+                "environments" => "a,b",
+                "increment" => "patch",
+                "promote_without_line" => "highest",
+                "edges" => "[\"dependencies\", \"peer\"]",
+                "duplicate_window" | "shutdown_grace" | "connect_timeout" | "idle_timeout" => "5s",
+                "document_limit" | "body_limit" | "concurrency" => "7",
+                "log_format" => "json",
+                _ => "text",
+            };
+            let neighbour = name.split_once('.').map(|(neighbour, _)| format!("{neighbour}.url"));
+            let mut flags: Vec<(&str, &str)> = neighbour.iter().map(|url| (url.as_str(), "http://a")).collect();
+            flags.push((&name, value));
+            load(&[], &flags).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        let shown = toml::to_string(&Settings::default()).unwrap();
+        toml::from_str::<Settings>(&shown).unwrap();
+    }
+
+    #[test]
+    fn mistakes_name_their_source() {
+        let wrong = |variables: &[(&str, &str)], flags: &[(&str, &str)]| load(variables, flags).unwrap_err().to_string();
+        assert!(wrong(&[("FEEDSME_LISEN", "x")], &[]).contains("variable FEEDSME_LISEN"));
+        assert!(wrong(&[], &[("duplicate_window", "soon")]).contains("flag --duplicate-window"));
+        assert!(wrong(&[("FEEDSME_STORE", "mysql:x")], &[]).contains("sqlite:PATH"));
+        assert!(wrong(&[("FEEDSME_LISTEN", "0.0.0.0:80")], &[]).contains("loopback"));
+        assert!(wrong(&[("FEEDSME_EDGES", "[\"peer\"]")], &[]).contains("dependencies"));
+        assert!(wrong(&[("FEEDSME_ENVIRONMENTS", "[]")], &[]).contains("at least one environment"));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "listen = \"127.0.0.1:1\"\nlisten_on = 3\n").unwrap();
+        let error = Settings::load(Some(file.path()), std::iter::empty(), &[]).unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains("listen_on"), "{error}");
+    }
+}

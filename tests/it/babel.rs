@@ -1,0 +1,231 @@
+//! The whole publish history of Babel, replayed against a plain re-statement of the rules (rules 8, 9, 11).
+//!
+//! The oracle keeps every published version in memory and decides by looking at all of them. It knows nothing of edges,
+//! partitions or projections. It must agree with every decision that was stored.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::io::{BufRead as _, BufReader};
+use std::sync::Arc;
+
+use feedsme::dispatch::claim;
+use feedsme::ingest::{Clock, Core, Posted, accept, plan};
+use feedsme::model::decision::Reason;
+use feedsme::model::document::Document;
+use feedsme::model::edge::EdgeRange;
+use feedsme::model::id::{ChangeId, WaveId};
+use feedsme::model::work::{Job, Work};
+use feedsme::plan::Rules;
+use feedsme::semver::Version;
+use feedsme::store::Store;
+use feedsme::store::sqlite::{Durability, Options, SqliteStore};
+use serde_json::{Map, Value, json};
+
+/// A publish of the history.
+pub struct Publish {
+    pub name: String,
+    pub version: String,
+    pub manifest: Map<String, Value>,
+}
+
+/// The history, oldest first.
+pub fn history() -> Vec<Publish> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/babel-publishes.jsonl.gz");
+    let lines = BufReader::new(flate2::read::GzDecoder::new(std::fs::File::open(file).unwrap())).lines();
+    lines
+        .map(|line| {
+            let mut manifest: Map<String, Value> = serde_json::from_str(&line.unwrap()).unwrap();
+            manifest.retain(|key, _| key == "name" || key == "version" || key.ends_with("ependencies"));
+            Publish {
+                name: manifest["name"].as_str().unwrap().into(),
+                version: manifest["version"].as_str().unwrap().into(),
+                manifest,
+            }
+        })
+        .collect()
+}
+
+/// What the oracle knows of a published version.
+struct Known {
+    version: Version,
+    origin: Option<Version>,
+    /// parent → range, as declared.
+    declares: BTreeMap<String, EdgeRange>,
+}
+
+#[derive(Default)]
+struct Oracle {
+    packages: HashMap<String, Vec<Known>>,
+    /// Who ever declared the parent: only to be quick about who can be concerned at all.
+    concerned: HashMap<String, BTreeSet<String>>,
+    in_wave: HashMap<String, BTreeSet<String>>,
+}
+
+#[derive(Debug, PartialEq, Eq, Clone)]
+enum Expected {
+    Rebuild { base: String, version: String },
+    Skip(&'static str),
+}
+
+impl Oracle {
+    fn publish(&mut self, name: &str, version: &Version, origin: Option<Version>, manifest: &Map<String, Value>) {
+        let mut declares = BTreeMap::new();
+        for (parent, range) in manifest.get("dependencies").and_then(Value::as_object).into_iter().flatten() {
+            let range = range.as_str().unwrap();
+            let (parent, range) = match range.strip_prefix("npm:").and_then(|alias| {
+                let at = alias[1..].find('@')? + 1;
+                Some((&alias[..at], &alias[at + 1..]))
+            }) {
+                Some((target, range)) => (target.to_owned(), range),
+                None => (parent.clone(), if range == "latest" { "*" } else { range }),
+            };
+            declares.insert(parent, EdgeRange::of(range));
+        }
+        for parent in declares.keys() {
+            self.concerned.entry(parent.clone()).or_default().insert(name.to_owned());
+        }
+        self.packages.entry(name.to_owned()).or_default().push(Known { version: version.clone(), origin, declares });
+    }
+
+    /// Rule 8, over all versions.
+    fn decide(&mut self, wave: &str, root: &str, version: &Version) -> BTreeMap<String, Expected> {
+        let published = &self.packages[root];
+        let origin = published.iter().find(|known| known.version == *version).unwrap().origin.clone();
+        let in_wave = self.in_wave.entry(wave.to_owned()).or_default();
+        in_wave.insert(root.to_owned());
+        let mut expected = BTreeMap::new();
+        for dependent in self.concerned.get(root).into_iter().flatten() {
+            let versions = &self.packages[dependent];
+            let highest = versions.iter().max_by_key(|known| &known.version).unwrap();
+            let admits = |known: &&Known| {
+                known.declares.get(root).is_some_and(|range| range.admits(version, origin.as_ref()))
+            };
+            let base = if highest.declares.contains_key(root) {
+                versions.iter().filter(admits).max_by_key(|known| &known.version)
+            } else {
+                None
+            };
+            let answer = match base {
+                None if !highest.declares.contains_key(root) => Expected::Skip("no_longer_depends"),
+                None if matches!(highest.declares[root], EdgeRange::Nothing(_)) => Expected::Skip("admits_nothing"),
+                None => Expected::Skip("out_of_range"),
+                Some(_) if in_wave.contains(dependent) => Expected::Skip("already_in_wave"),
+                Some(base) => {
+                    in_wave.insert(dependent.clone());
+                    Expected::Rebuild { base: base.version.to_string(), version: String::new() }
+                }
+            };
+            expected.insert(dependent.clone(), answer);
+        }
+        expected
+    }
+}
+
+async fn core(dir: &tempfile::TempDir) -> Core {
+    let options = Options { durability: Durability::Off, ..Options::default() };
+    let store = SqliteStore::open(&dir.path().join("history.sqlite3"), options).unwrap();
+    Core { store: Arc::new(store), rules: Arc::new(Rules::default()), clock: Clock::system() }
+}
+
+async fn post(core: &Core, manifest: &Map<String, Value>) -> (ChangeId, Vec<Work>) {
+    let document = Document::parse(&serde_json::to_vec(manifest).unwrap()).unwrap();
+    let posted = Posted { document, env: None, promote: true, key: None };
+    let accepted = accept(core, &posted).await.unwrap();
+    let Job::Plan { change, digest } = &accepted.work.job else { panic!("accepting puts a plan") };
+    let work = plan(core, change, digest).await.unwrap();
+    core.store.finish_work(&[accepted.work.id]).await.unwrap();
+    (accepted.id, work)
+}
+
+/// Replays the first `publishes` of the history from `from` on and checks every decision; with `notices`, every rebuild
+/// is claimed and its notice comes back at once. Returns how many rebuilds there were.
+pub async fn replay(core: &Core, history: &[Publish], notices: bool) -> usize {
+    let mut oracle = Oracle::default();
+    let mut taken: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut rebuilds = 0;
+    for publish in history {
+        let mut open: VecDeque<(Map<String, Value>, Option<(WaveId, Version)>)> =
+            [(publish.manifest.clone(), None)].into();
+        while let Some((manifest, rebuilt)) = open.pop_front() {
+            let name = manifest["name"].as_str().unwrap().to_owned();
+            let version = Version::parse(manifest["version"].as_str().unwrap()).unwrap();
+            let (id, work) = post(core, &manifest).await;
+            let (wave, origin) = match rebuilt {
+                Some((wave, origin)) => (wave, Some(origin)),
+                None => (WaveId::from(&id), None),
+            };
+            taken.insert((name.clone(), version.to_string()));
+            oracle.publish(&name, &version, origin, &manifest);
+            let mut expected = oracle.decide(wave.as_str(), &name, &version);
+
+            let decisions = core.store.decisions(&id, 0, 100_000).await.unwrap();
+            for decision in &decisions {
+                let dependent = decision.dependent.as_str();
+                let found = match (&decision.reason, &decision.version) {
+                    (Reason::Admitted | Reason::OlderAdmitted, Some(version)) => {
+                        assert!(
+                            taken.insert((dependent.to_owned(), version.to_string())),
+                            "{dependent}@{version} was given out twice"
+                        );
+                        Expected::Rebuild {
+                            base: decision.base.as_ref().unwrap().to_string(),
+                            version: String::new(),
+                        }
+                    }
+                    (reason, _) => Expected::Skip(reason.code()),
+                };
+                assert_eq!(
+                    expected.remove(dependent),
+                    Some(found),
+                    "{dependent} after {name}@{version} ({} in {wave})",
+                    decision.reason.code()
+                );
+            }
+            assert!(expected.is_empty(), "no decision after {name}@{version} about {expected:?}");
+            rebuilds += work.len();
+
+            for item in &work {
+                let Job::Send { rebuild, key, .. } = &item.job else { panic!("planning puts sends") };
+                if notices {
+                    let claimed = claim(core, "test", rebuild, &item.package, key).await.unwrap().unwrap();
+                    let base = oracle.packages[item.package.as_str()]
+                        .iter()
+                        .find(|known| known.version == claimed.rebuild.base)
+                        .unwrap();
+                    let origin = base.origin.clone().unwrap_or_else(|| base.version.clone());
+                    let want = feedsme::store::Want::rows(
+                        &item.package,
+                        vec![feedsme::model::package::RowKey::publish(&claimed.rebuild.base)],
+                    );
+                    let states = core.store.packages(&[want]).await.unwrap();
+                    let digest = states[0].facts(&claimed.rebuild.base).unwrap().digest.clone().unwrap();
+                    let stored = core.store.manifest(&item.package, &claimed.rebuild.base, &digest).await.unwrap();
+                    let mut manifest = Document::parse(&stored.unwrap()).unwrap().manifest;
+                    manifest.insert("version".into(), json!(key.version.to_string()));
+                    open.push_back((manifest, Some((wave.clone(), origin))));
+                }
+                core.store.finish_work(std::slice::from_ref(&item.id)).await.unwrap();
+            }
+        }
+    }
+    rebuilds
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_8_the_whole_history_of_babel_without_notices() {
+    let dir = tempfile::tempdir().unwrap();
+    let core = core(&dir).await;
+    let started = std::time::Instant::now();
+    let rebuilds = replay(&core, &history(), false).await;
+    println!("{rebuilds} rebuilds in {:?}", started.elapsed());
+    assert!((20_000..22_000).contains(&rebuilds), "{rebuilds}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_8_the_whole_history_of_babel_with_notices() {
+    let dir = tempfile::tempdir().unwrap();
+    let core = core(&dir).await;
+    let started = std::time::Instant::now();
+    let rebuilds = replay(&core, &history(), true).await;
+    println!("{rebuilds} rebuilds in {:?}", started.elapsed());
+    assert!((90_000..98_000).contains(&rebuilds), "{rebuilds}");
+}
