@@ -1,1 +1,2 @@
 //! feedsme
+pub mod sandbox;
