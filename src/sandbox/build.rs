@@ -54,7 +54,11 @@ pub(super) async fn build(
         reader.feed(&piece);
     }
     if length > here.state.options.body_limit {
-        return plain(entry, 413, "<html><body><pre>PayloadTooLargeError: request entity too large</pre></body></html>");
+        return plain(
+            entry,
+            413,
+            "<html><body><pre>PayloadTooLargeError: request entity too large</pre></body></html>",
+        );
     }
     let json = req
         .headers()
@@ -73,9 +77,7 @@ pub(super) async fn build(
     let broken = attachments.iter().any(|a| !a.valid);
     entry.set(|e| e.promote = body.get("promote").cloned());
     entry.document(&body["data"], attachments);
-    let fault = here
-        .state
-        .fault(Role::Build, body["data"]["name"].as_str());
+    let fault = here.state.fault(Role::Build, body["data"]["name"].as_str());
     let (document, promote) = match validate(body) {
         Ok(valid) => valid,
         Err(message) if fault.is_none() => return plain(entry, 500, &message),
@@ -88,9 +90,7 @@ pub(super) async fn build(
         if let Some(response) = spoil(&req, &entry, &fault, &mut progress, &mut pace) {
             if works {
                 let here = here.clone();
-                actix_web::rt::spawn(
-                    async move { notice::notify(&here, document, promote).await },
-                );
+                actix_web::rt::spawn(async move { notice::notify(&here, document, promote).await });
             }
             if fault.kind == FaultKind::Hang {
                 return std::future::pending().await;
@@ -264,7 +264,11 @@ fn progress(document: &Value, broken: bool) -> Progress {
         };
     }
     let locales = manifest["locales"].as_array();
-    let mut locales: Vec<&str> = locales.into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut locales: Vec<&str> = locales
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     if locales.is_empty() {
         locales.push("en-US");
     }
@@ -367,10 +371,7 @@ mod tests {
             error(json!({"data": {}})),
             "child \"data\" fails because [child \"name\" fails because [\"name\" is required]]"
         );
-        assert_eq!(
-            error(json!({"data": data, "x": 1})),
-            "\"x\" is not allowed"
-        );
+        assert_eq!(error(json!({"data": data, "x": 1})), "\"x\" is not allowed");
         assert!(error(json!({"data": data, "promote": null})).contains("must be a boolean"));
         assert!(error(json!({"data": {"name": "c", "dist-tags": {}}})).contains("_attachments"));
         for (promote, body) in [
@@ -394,7 +395,11 @@ mod tests {
             .collect();
         assert_eq!(lines.len(), 6);
         assert_eq!(
-            (&lines[0]["event"], &lines[0]["message"], &lines[0]["progress"]),
+            (
+                &lines[0]["event"],
+                &lines[0]["message"],
+                &lines[0]["progress"]
+            ),
             (&json!("task"), &json!("start"), &json!(0))
         );
         assert_eq!(lines[1].get("event"), None);

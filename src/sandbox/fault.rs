@@ -177,7 +177,8 @@ mod tests {
 
     #[test]
     fn faults_are_written_as_json() {
-        let text = r#"{"role":"dist-tag","times":3,"kind":{"status":{"status":503,"retry_after":"1"}}}"#;
+        let text =
+            r#"{"role":"dist-tag","times":3,"kind":{"status":{"status":503,"retry_after":"1"}}}"#;
         let fault: Fault = serde_json::from_str(text).unwrap();
         assert_eq!(
             (fault.role, fault.times, fault.work_done),

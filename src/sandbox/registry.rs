@@ -178,7 +178,8 @@ impl Registry {
             if !manifest["dist"].is_object() {
                 manifest["dist"] = json!({});
             }
-            manifest["dist"]["tarball"] = json!(format!("{base}/{name}/-/{file}-{}.tgz", v.version));
+            manifest["dist"]["tarball"] =
+                json!(format!("{base}/{name}/-/{file}-{}.tgz", v.version));
             if manifest["dist"].get("shasum").is_none() {
                 hashes.push((v.version.clone(), Arc::clone(&v.tarball)));
             }

@@ -64,12 +64,7 @@ fn refuse(status: u16, code: &str, message: &str) -> Answer {
     )
 }
 
-fn take(
-    here: &web::Data<Neighbours>,
-    name: &str,
-    read: Read,
-    metadata: Option<Value>,
-) -> Answer {
+fn take(here: &web::Data<Neighbours>, name: &str, read: Read, metadata: Option<Value>) -> Answer {
     let mut attachments = read.attachments;
     let Some((upload, bytes)) = attachments.first_mut() else {
         return refuse(400, "npm-verify", "no attachment");
