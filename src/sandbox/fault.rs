@@ -4,6 +4,7 @@ use super::record::Role;
 use serde::{Deserialize, Serialize};
 
 /// One order to fail. Orders are tried in the order given; the first that fits a request is used, and used up by one.
+/// The builds that the sandbox's own warehouse asks for after a publish count as requests to the build service.
 ///
 /// As JSON for `POST /control/faults`:
 /// `{"role": "build", "package": "child", "times": 2, "kind": {"status": {"status": 503, "retry_after": "1"}}}`.

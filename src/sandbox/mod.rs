@@ -23,6 +23,7 @@ mod npm;
 mod record;
 mod registry;
 mod reply;
+mod server;
 mod tarball;
 mod warehouse;
 
@@ -31,7 +32,6 @@ pub use fault::{Fault, FaultKind};
 pub use record::{NotSeen, Received, Role};
 pub use tarball::{Tarball, synthetic};
 
-use actix_web::{App, HttpServer, web};
 use record::Record;
 use registry::Registry;
 use serde_json::Value;
@@ -180,7 +180,7 @@ impl Sandbox {
         std::thread::Builder::new()
             .name("sandbox".into())
             .spawn(move || {
-                serve(state, listener, started);
+                server::serve(state, listener, started);
                 let _ = end.send(());
             })?;
         let handle = start
@@ -254,7 +254,7 @@ impl Sandbox {
     /// A text, if the sandbox is stopped, the version exists, or the document lacks name or versions.
     pub async fn publish_by_hand(&self, document: Value, size: u64) -> Result<(), String> {
         let body = serde_json::json!({"document": document, "size": size, "notify": true});
-        let response = client()
+        let response = server::client()
             .map_err(|e| e.to_string())?
             .post(format!("{}/publish", self.control_url()))
             .json(&body)
@@ -326,99 +326,4 @@ impl Drop for Sandbox {
             drop(running.handle.stop(false));
         }
     }
-}
-
-fn client() -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder().no_proxy().build()
-}
-
-/// The server's thread: ends when the server was stopped.
-fn serve(
-    state: Arc<State>,
-    listener: TcpListener,
-    started: oneshot::Sender<io::Result<actix_web::dev::ServerHandle>>,
-) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return drop(started.send(Err(error))),
-    };
-    runtime.block_on(async {
-        match server(state, listener) {
-            Ok(server) => {
-                let _ = started.send(Ok(server.handle()));
-                let _ = server.await;
-            }
-            Err(error) => drop(started.send(Err(error))),
-        }
-    });
-}
-
-/// A package name in a path: `root`, `@s/c`, `%40s%2Fc`.
-const NAME: &str = "(?:@[^/]+/)?[^/]+";
-
-fn server(state: Arc<State>, listener: TcpListener) -> io::Result<actix_web::dev::Server> {
-    // One client for each run: its connections live on the worker's runtime.
-    let client = client().map_err(io::Error::other)?;
-    let here = web::Data::new(Neighbours { state, client });
-    let server = HttpServer::new(move || {
-        let path = |text: &str| text.replace("NAME", NAME);
-        App::new()
-            .app_data(here.clone())
-            .app_data(web::PayloadConfig::new(64 * 1024 * 1024))
-            .service(web::resource("/build/v2/build").route(web::post().to(build::build)))
-            .service(
-                web::resource(path("/warehouse/{name:NAME}"))
-                    .route(web::put().to(warehouse::publish)),
-            )
-            .service(
-                web::resource(path("/npm/-/package/{name:NAME}/dist-tags"))
-                    .route(web::get().to(npm::tags)),
-            )
-            .service(
-                web::resource(path("/npm/-/package/{name:NAME}/dist-tags/{tag}"))
-                    .route(web::put().to(npm::put_tag))
-                    .route(web::post().to(npm::put_tag)),
-            )
-            .service(
-                web::resource([
-                    path("/npm/-/moved/{name:NAME}/-/{file:NAME}"),
-                    path("/npm/{name:NAME}/-/{file:NAME}"),
-                ])
-                .route(web::get().to(npm::tarball))
-                .route(web::head().to(npm::tarball)),
-            )
-            .service(
-                web::resource(path("/npm/{name:NAME}"))
-                    .route(web::get().to(npm::packument))
-                    .route(web::head().to(npm::packument)),
-            )
-            .service(
-                web::resource("/control/requests")
-                    .route(web::get().to(control::requests))
-                    .route(web::delete().to(control::forget)),
-            )
-            .service(
-                web::resource("/control/faults")
-                    .route(web::post().to(control::faults))
-                    .route(web::delete().to(control::clear_faults)),
-            )
-            .service(web::resource("/control/report-to").route(web::post().to(control::report_to)))
-            .service(web::resource("/control/publish").route(web::post().to(control::publish)))
-    })
-    .on_connect(|stream, data| {
-        if let Some(connection) = reply::Connection::of(stream) {
-            data.insert(connection);
-        }
-    })
-    .workers(1)
-    .disable_signals()
-    .shutdown_timeout(1)
-    .keep_alive(Duration::from_secs(75))
-    .client_request_timeout(Duration::ZERO)
-    .listen(listener)?
-    .run();
-    Ok(server)
 }

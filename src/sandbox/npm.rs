@@ -151,11 +151,12 @@ fn blocks(
             let left = usize::try_from(end - at).unwrap_or(usize::MAX);
             block.truncate(left);
             let next = at + block.len() as u64;
-            let entry = if next >= end {
-                entry.map(Entry::done);
-                None
-            } else {
-                entry
+            let entry = match entry {
+                Some(entry) if next >= end => {
+                    entry.done();
+                    None
+                }
+                entry => entry,
             };
             Some((Ok(block), (next, entry)))
         }

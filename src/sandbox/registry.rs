@@ -23,7 +23,7 @@ struct Package {
 
 #[derive(Debug, Clone)]
 struct Version {
-    version: String,
+    number: String,
     manifest: Value,
     tarball: Arc<Stored>,
     time: Timestamp,
@@ -107,7 +107,7 @@ impl Registry {
         let package = self.packages.entry(name.to_owned()).or_default();
         for (version, manifest) in versions {
             package.versions.push(Version {
-                version: version.clone(),
+                number: version.clone(),
                 manifest: manifest.clone(),
                 tarball: tarball(name, version),
                 time: Timestamp::now(),
@@ -126,7 +126,7 @@ impl Registry {
 
     fn version(&self, name: &str, version: &str) -> Option<&Version> {
         let package = self.packages.get(name)?;
-        package.versions.iter().find(|v| v.version == version)
+        package.versions.iter().find(|v| v.number == version)
     }
 
     /// The tarball of a version.
@@ -178,13 +178,12 @@ impl Registry {
             if !manifest["dist"].is_object() {
                 manifest["dist"] = json!({});
             }
-            manifest["dist"]["tarball"] =
-                json!(format!("{base}/{name}/-/{file}-{}.tgz", v.version));
+            manifest["dist"]["tarball"] = json!(format!("{base}/{name}/-/{file}-{}.tgz", v.number));
             if manifest["dist"].get("shasum").is_none() {
-                hashes.push((v.version.clone(), Arc::clone(&v.tarball)));
+                hashes.push((v.number.clone(), Arc::clone(&v.tarball)));
             }
-            versions.insert(v.version.clone(), manifest);
-            time.insert(v.version.clone(), json!(v.time));
+            versions.insert(v.number.clone(), manifest);
+            time.insert(v.number.clone(), json!(v.time));
         }
         let modified = package.versions.iter().map(|v| v.time).max();
         let mut body = if abbreviated {
