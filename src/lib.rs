@@ -19,6 +19,7 @@
 //! * [`neighbours`]: how the others talk.
 //! * [`query`]: what people and programs are told.
 //! * [`http`]: how both come in and go out.
+//! * [`sandbox`]: stand-in neighbours for tests and the demo.
 
 pub mod dispatch;
 pub mod http;
@@ -28,6 +29,7 @@ pub mod neighbours;
 pub mod plan;
 pub mod query;
 pub mod queue;
+pub mod sandbox;
 pub mod semver;
 pub mod settings;
 pub mod store;
