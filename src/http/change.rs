@@ -5,7 +5,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
-use actix_web::{HttpRequest, HttpResponse, ResponseError as _, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
@@ -14,6 +14,7 @@ use super::body::{BodyError, BodyReader, SLICE};
 use super::errors::{ApiError, Result, ok};
 use super::params::{self, Query, clip};
 use super::server::{ApiState, ServerOptions};
+use super::unread::refused;
 use super::wait::{self, Outcome};
 use crate::ingest::{Posted, accept};
 use crate::model::env::Env;
@@ -51,10 +52,6 @@ pub async fn anywhere(
     answer(&state, &options, &request, Ok(None), payload).await
 }
 
-/// The rest of a body that was refused before its end. It stays with the answer: dropping it would make actix read a chunked
-/// body on for as long as it is sent, instead of closing the connection after a moment.
-struct Unread(#[allow(dead_code, reason = "held, not read")] web::Payload);
-
 async fn answer(
     state: &ApiState,
     options: &ServerOptions,
@@ -70,11 +67,10 @@ async fn answer(
         Ok((posted, deadline)) => accepted(state, &posted, deadline).await,
         Err(error) => Err(error),
     };
-    accepted.unwrap_or_else(|error| {
-        let mut response = error.error_response();
-        response.extensions_mut().insert(Unread(payload));
-        response
-    })
+    match accepted {
+        Ok(response) => response,
+        Err(error) => refused(&error, payload).await,
+    }
 }
 
 /// Reads and judges everything that the client sent.

@@ -8,6 +8,7 @@
 //! route    paths: patterns, tolerated spellings, methods, the access log
 //! params   what a request says beside its body, judged
 //! errors   the one shape of every error
+//! unread   refusing a body that is still on its way
 //! change   POST of a change (contract.md 1)
 //! wait     `?wait=`: answering when the first level is sent
 //! read     the questions
@@ -27,6 +28,7 @@ mod read;
 mod rebuild;
 mod route;
 mod server;
+mod unread;
 mod wait;
 
 pub use server::{ApiState, ServerOptions, serve};

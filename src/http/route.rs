@@ -13,6 +13,7 @@ use actix_web::{Error, FromRequest, Handler, HttpResponse, Resource, Responder, 
 use tracing::Instrument as _;
 
 use super::errors::ApiError;
+use super::unread::refused;
 
 /// The pattern of a package's name. The router has decoded `%40` when it matches, but not `%2F`: `@s/c`, `@s%2Fc`, `c`.
 /// A scope alone is no name, or `/packages/@s/dependents` would be read in two ways.
@@ -45,12 +46,12 @@ where
 }
 
 fn refuse(allow: &'static str) -> actix_web::Route {
-    web::route().to(move || async move { Err::<HttpResponse, _>(ApiError::method(allow)) })
+    web::route().to(move |rest: web::Payload| async move { refused(&ApiError::method(allow), rest).await })
 }
 
 /// Every other path.
-pub async fn nothing() -> Result<HttpResponse, ApiError> {
-    Err(ApiError::not_found("not_found", "there is nothing here"))
+pub async fn nothing(rest: web::Payload) -> HttpResponse {
+    refused(&ApiError::not_found("not_found", "there is nothing here"), rest).await
 }
 
 /// Tolerates what the original tolerated (contract.md 1.2): a slash at the end, and any letter case in the fixed parts of the

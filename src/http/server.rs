@@ -38,6 +38,8 @@ pub struct ServerOptions {
     pub body_timeout: Duration,
     /// How long a connection may be idle between two requests.
     pub keep_alive: Duration,
+    /// How long a connection is read on after an early error, so that a client that is still sending hears the answer.
+    pub linger: Duration,
     /// How long the store and the worker may take to say that they are ready.
     pub ready_timeout: Duration,
     /// How long a graceful stop waits for requests under way.
@@ -56,15 +58,13 @@ impl Default for ServerOptions {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
             keep_alive: Duration::from_secs(75),
+            linger: Duration::from_secs(5),
             ready_timeout: Duration::from_secs(2),
             shutdown_timeout: Duration::from_secs(10),
             workers: processors.clamp(2, 8),
         }
     }
 }
-
-/// How long a connection is read on after an early error, so that a client that is still sending hears the answer.
-const LINGER: Duration = Duration::from_secs(5);
 
 /// Starts serving on a listener that is bound already. The server is a future: it must be awaited (or spawned) to run, ends
 /// when it is stopped, and is stopped by its `handle()`. It does not listen for signals.
@@ -73,7 +73,8 @@ const LINGER: Duration = Duration::from_secs(5);
 /// The listener cannot be made non-blocking.
 pub fn serve(listener: TcpListener, state: ApiState, options: &ServerOptions) -> std::io::Result<Server> {
     let seconds = options.shutdown_timeout.as_secs();
-    let (workers, header_timeout, keep_alive) = (options.workers.max(1), options.header_timeout, options.keep_alive);
+    let (workers, header_timeout) = (options.workers.max(1), options.header_timeout);
+    let (keep_alive, linger) = (options.keep_alive, options.linger);
     let options = web::Data::new(options.clone());
     let state = web::Data::new(state);
     let server = HttpServer::new(move || {
@@ -88,7 +89,7 @@ pub fn serve(listener: TcpListener, state: ApiState, options: &ServerOptions) ->
     })
     .workers(workers)
     .client_request_timeout(header_timeout)
-    .client_disconnect_timeout(LINGER)
+    .client_disconnect_timeout(linger)
     .keep_alive(keep_alive)
     .shutdown_timeout(seconds)
     .disable_signals()
