@@ -19,7 +19,7 @@
 //! * [`neighbours`]: how the others talk.
 //! * [`query`]: what people and programs are told.
 //! * [`http`]: how both come in and go out.
-//! * [`sandbox`]: stand-in neighbours for tests and the demo.
+//! * [`sandbox`]: stand-ins for them on loopback, for tests, demo and benches.
 
 pub mod dispatch;
 pub mod http;

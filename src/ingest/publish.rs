@@ -8,11 +8,11 @@ use crate::model::change::{Change, Verdict};
 use crate::model::edge::EdgeRange;
 use crate::model::id::WaveId;
 use crate::model::name::PackageName;
-use crate::model::package::{Cause, Facts, PackageState, RebuildState, RowKey};
+use crate::model::package::{Cause, Facts, PackageState, RebuildState, RowKey, Stamp};
 use crate::plan::attach::{self, Settling};
 use crate::plan::publish::{self, Described, Source, Step};
 use crate::semver::Version;
-use crate::store::{Committed, Node, NodeKey, Want};
+use crate::store::{Committed, Node, NodeKey, Projection, Want, Write};
 
 /// Handles the notice of a publish. The steps, each repeatable:
 /// 1. the facts of the version, in one batch of its package;
@@ -20,17 +20,23 @@ use crate::store::{Committed, Node, NodeKey, Want};
 /// 3. what it goes with (read only now, H5), and its line;
 /// 4. what the rebuilds that it superseded need;
 /// 5. its dependents.
-pub(super) async fn plan(core: &Core, change: &Change, described: &Described, json: &[u8]) -> Result<Outcome> {
+pub(super) async fn plan(
+    core: &Core,
+    change: &Change,
+    described: &Described,
+    json: &[u8],
+) -> Result<Outcome> {
     let source = Source::Notice(change.id.clone());
     let (state, facts) = establish(core, described, &source, json).await?;
     let edges = publish::edge_projections(&state, described, &facts);
-    core.store.project(facts.stamp, &edges).await?;
+    project(core, facts.stamp, edges).await?;
 
     let answered = state
         .row(&RowKey::publish(&described.version))
         .and_then(|row| row.rebuild.as_ref())
         .filter(|rebuild| {
-            rebuild.state == RebuildState::Published && rebuild.confirmed_by.as_ref() == Some(&change.id)
+            rebuild.state == RebuildState::Published
+                && rebuild.confirmed_by.as_ref() == Some(&change.id)
         })
         .cloned();
     let waves: Vec<WaveId> = match &answered {
@@ -39,23 +45,50 @@ pub(super) async fn plan(core: &Core, change: &Change, described: &Described, js
     };
 
     let mut parents = Parents::default();
-    let (state, facts) = settle(core, &mut parents, described, facts, answered.as_ref().map(|_| &waves[..]), state).await?;
+    let (state, facts) = settle(
+        core,
+        &mut parents,
+        described,
+        facts,
+        answered.as_ref().map(|_| &waves[..]),
+        state,
+    )
+    .await?;
+    let stamped = |stamp: Stamp| move |one: Projection| Write::Projection(stamp, one);
     let lines = publish::line_projections(&state, &described.version, &facts);
-    core.store.project(facts.stamp, &lines).await?;
     let attachments = attach::projections(&state, &described.version, &facts);
-    core.store.project(facts.attach_stamp, &attachments).await?;
+    let mut writes: Vec<Write> = lines
+        .into_iter()
+        .map(stamped(facts.stamp))
+        .chain(attachments.into_iter().map(stamped(facts.attach_stamp)))
+        .collect();
+    if described.tag.is_none() {
+        let node = Node {
+            published: Some(described.version.clone()),
+            ..Node::default()
+        };
+        let key = NodeKey {
+            package: described.name.clone(),
+            version: None,
+        };
+        writes.extend(
+            waves
+                .iter()
+                .map(|wave| Write::Node(wave.clone(), key.clone(), node.clone())),
+        );
+    }
+    core.store.write(writes).await?;
 
     let mut outcome = Outcome::new(verdict(described, &facts, answered.as_ref(), &waves));
     for (_, rebuild) in publish::needs_another(&state) {
-        outcome.work.extend(another(core, &rebuild, "published by hand").await?);
+        outcome
+            .work
+            .extend(another(core, &rebuild, "published by hand").await?);
     }
     if described.tag.is_some() {
         return Ok(outcome);
     }
-    let node = Node { published: Some(described.version.clone()), ..Node::default() };
-    let key = NodeKey { package: described.name.clone(), version: None };
     for wave in &waves {
-        core.store.put_nodes(wave, &[(key.clone(), node.clone())]).await?;
         let from = Reach {
             change,
             wave: wave.clone(),
@@ -70,6 +103,18 @@ pub(super) async fn plan(core: &Core, change: &Change, described: &Described, js
     Ok(outcome)
 }
 
+/// Writes projections with the stamp of the batch that decided them.
+pub(super) async fn project(core: &Core, stamp: Stamp, projections: Vec<Projection>) -> Result<()> {
+    if projections.is_empty() {
+        return Ok(());
+    }
+    let writes = projections
+        .into_iter()
+        .map(|one| Write::Projection(stamp, one))
+        .collect();
+    Ok(core.store.write(writes).await?)
+}
+
 fn verdict(
     described: &Described,
     facts: &Facts,
@@ -77,11 +122,14 @@ fn verdict(
     waves: &[WaveId],
 ) -> Verdict {
     match (answered, &described.tag) {
-        (Some(rebuild), _) => Verdict::Answers { rebuild: rebuild.id.clone(), waves: waves.to_vec() },
+        (Some(rebuild), _) => Verdict::Answers {
+            rebuild: rebuild.id.clone(),
+            waves: waves.to_vec(),
+        },
         (None, Some(tag)) => Verdict::Tagged { tag: tag.clone() },
-        (None, None) if !facts.took_place.is_empty() => {
-            Verdict::TookPlace { rebuilds: facts.took_place.clone() }
-        }
+        (None, None) if !facts.took_place.is_empty() => Verdict::TookPlace {
+            rebuilds: facts.took_place.clone(),
+        },
         (None, None) => Verdict::Opened,
     }
 }
@@ -104,7 +152,13 @@ pub(super) async fn establish(
             }
             Step::Commit(commit) => {
                 if let Some(digest) = described.digest.as_ref().filter(|_| !kept) {
-                    core.store.put_manifest(&described.name, &described.version, digest, json).await?;
+                    let manifest = Write::Manifest {
+                        name: described.name.clone(),
+                        version: described.version.clone(),
+                        digest: digest.clone(),
+                        json: json.to_vec(),
+                    };
+                    core.store.write(vec![manifest]).await?;
                     kept = true;
                 }
                 core.store.commit(vec![*commit]).await?;
@@ -127,8 +181,14 @@ async fn settle(
     if facts.attach.is_some() {
         return Ok((state, facts));
     }
-    let others: Vec<_> = described.edges.iter().filter(|edge| edge.parent != described.name).collect();
-    parents.load(core, others.iter().map(|edge| edge.parent.clone())).await?;
+    let others: Vec<_> = described
+        .edges
+        .iter()
+        .filter(|edge| edge.parent != described.name)
+        .collect();
+    parents
+        .load(core, others.iter().map(|edge| edge.parent.clone()))
+        .await?;
     let mut with = BTreeMap::new();
     for edge in &others {
         if let Some(version) = parents.highest(core, &edge.parent, &edge.range).await? {
@@ -149,21 +209,34 @@ async fn settle(
     let key = RowKey::publish(&described.version);
     for _ in 0..REFUSALS {
         let mut want = publish::want(described);
-        want.attached = lines.iter().map(|(parent, version)| (parent.clone(), version.clone())).collect();
+        want.attached = lines
+            .iter()
+            .map(|(parent, version)| (parent.clone(), version.clone()))
+            .collect();
         let state = read(core, want).await?;
         let managed = |name: &PackageName| parents.tops.get(name).is_some_and(Option::is_some);
         let settling = Settling {
             with: with.clone(),
             lines: lines.clone(),
-            dependent_of: attach::dependent_of(state.dependent_of.as_ref(), &described.edges, managed),
+            dependent_of: attach::dependent_of(
+                state.dependent_of.as_ref(),
+                &described.edges,
+                managed,
+            ),
         };
-        if let Some(commit) = attach::settle(&state, &described.version, &settling, core.clock.now()) {
+        if let Some(commit) =
+            attach::settle(&state, &described.version, &settling, core.clock.now())
+        {
             if core.store.commit(vec![commit]).await?.first() != Some(&Committed::Applied) {
                 continue;
             }
         }
         let state = read(core, publish::want(described)).await?;
-        if let Some(facts) = state.row(&key).and_then(|row| row.facts.clone()).filter(|facts| facts.attach.is_some()) {
+        if let Some(facts) = state
+            .row(&key)
+            .and_then(|row| row.facts.clone())
+            .filter(|facts| facts.attach.is_some())
+        {
             return Ok((state, facts));
         }
     }
@@ -180,18 +253,28 @@ async fn published_in(
     let keys: Vec<NodeKey> = described
         .edges
         .iter()
-        .map(|edge| NodeKey { package: edge.parent.clone(), version: None })
+        .map(|edge| NodeKey {
+            package: edge.parent.clone(),
+            version: None,
+        })
         .collect();
     for wave in waves {
         let nodes = core.store.nodes(wave, &keys).await?;
         for (edge, node) in described.edges.iter().zip(nodes) {
-            let Some(version) = node.published.filter(|_| edge.parent != described.name) else { continue };
+            let Some(version) = node.published.filter(|_| edge.parent != described.name) else {
+                continue;
+            };
             let want = Want::rows(&edge.parent, vec![RowKey::publish(&version)]);
-            let origin = read(core, want).await?.facts(&version).and_then(|facts| facts.origin.clone());
+            let origin = read(core, want)
+                .await?
+                .facts(&version)
+                .and_then(|facts| facts.origin.clone());
             if !EdgeRange::of(&edge.range).admits(&version, origin.as_ref()) {
                 continue;
             }
-            let highest = found.entry(edge.parent.clone()).or_insert_with(|| version.clone());
+            let highest = found
+                .entry(edge.parent.clone())
+                .or_insert_with(|| version.clone());
             if *highest < version {
                 *highest = version;
             }

@@ -11,9 +11,17 @@ use crate::model::package::Slot;
 /// Whether the batch keeps the rules that [`PackageCommit`], [`super::RowWrite`] and [`Expect`] state; a
 /// [`StoreErrorKind::Bug`] that names the rule if not.
 pub fn lawful(batch: &PackageCommit) -> Result<()> {
-    let breach = |rule: &str| Err(StoreError::new(StoreErrorKind::Bug, format!("batch on {}: {rule}", batch.name)));
+    let breach = |rule: &str| {
+        Err(StoreError::new(
+            StoreErrorKind::Bug,
+            format!("batch on {}: {rule}", batch.name),
+        ))
+    };
     if batch.expect_seq.is_none() {
-        if batch.statics != Statics::default() || !batch.edges.is_empty() || !batch.attached.is_empty() {
+        if batch.statics != Statics::default()
+            || !batch.edges.is_empty()
+            || !batch.attached.is_empty()
+        {
             return breach("without a seq only rows may be written");
         }
         if batch.rows.iter().any(|row| row.expect == Expect::Nothing) {
@@ -28,7 +36,9 @@ pub fn lawful(batch: &PackageCommit) -> Result<()> {
         if row.facts.is_some() && row.key.slot != Slot::Publish {
             return breach("facts belong to the row of the publish");
         }
-        if row.patch.is_some() && (row.rebuild.is_some() || !matches!(row.expect, Expect::Rebuild { .. })) {
+        if row.patch.is_some()
+            && (row.rebuild.is_some() || !matches!(row.expect, Expect::Rebuild { .. }))
+        {
             return breach("a patch changes the rebuild that its condition names");
         }
     }

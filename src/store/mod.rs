@@ -63,28 +63,46 @@ pub struct StoreError {
 impl StoreError {
     /// A failure of that kind.
     pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self {
+            kind,
+            message: message.into(),
+        }
     }
 }
 
 /// What every verb answers.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
-/// Which part of a package's partition to read; statics are always read.
+/// Which part of a package's partition to read; the statics are always read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Want {
     /// The package.
     pub name: PackageName,
+    /// Also what the highest version declares; else `top.edges` is left empty.
+    pub top_edges: bool,
     /// Rows by key; the ones that do not exist are left out.
     pub rows: Vec<RowKey>,
-    /// Also the publish row of every version in `open`.
-    pub open_rows: bool,
+    /// Reservations, each with the publish row of its version.
+    pub open: WantOpen,
     /// Also every publish row whose version text begins with one of these, such as `5.0.1-`.
     pub prefixes: Vec<String>,
+    /// The versions, in whatever state, whose text begins with one of these: what cannot be given out any more.
+    pub taken: Vec<String>,
     /// Edge summaries by (parent, range).
     pub edges: Vec<(PackageName, String)>,
     /// Attachments by (parent, parent version).
     pub attached: Vec<(PackageName, Version)>,
+}
+
+/// Which reservations to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WantOpen {
+    /// None.
+    No,
+    /// That of one wave.
+    Of(WaveId),
+    /// All.
+    All,
 }
 
 impl Want {
@@ -92,9 +110,11 @@ impl Want {
     pub fn statics(name: &PackageName) -> Self {
         Self {
             name: name.clone(),
+            top_edges: false,
             rows: Vec::new(),
-            open_rows: false,
+            open: WantOpen::No,
             prefixes: Vec::new(),
+            taken: Vec::new(),
             edges: Vec::new(),
             attached: Vec::new(),
         }
@@ -102,7 +122,10 @@ impl Want {
 
     /// The statics and these rows.
     pub fn rows(name: &PackageName, rows: Vec<RowKey>) -> Self {
-        Self { rows, ..Self::statics(name) }
+        Self {
+            rows,
+            ..Self::statics(name)
+        }
     }
 }
 
@@ -139,7 +162,11 @@ impl PackageCommit {
 
     /// A write of one row under its own condition.
     pub fn row(name: &PackageName, write: RowWrite) -> Self {
-        Self { expect_seq: None, rows: vec![write], ..Self::at(name, 0) }
+        Self {
+            expect_seq: None,
+            rows: vec![write],
+            ..Self::at(name, 0)
+        }
     }
 }
 
@@ -180,7 +207,14 @@ pub struct RowWrite {
 impl RowWrite {
     /// A write that changes nothing yet.
     pub fn new(key: RowKey, expect: Expect, born: u64) -> Self {
-        Self { key, expect, born, facts: None, rebuild: None, patch: None }
+        Self {
+            key,
+            expect,
+            born,
+            facts: None,
+            rebuild: None,
+            patch: None,
+        }
     }
 }
 
@@ -368,51 +402,118 @@ pub struct Attempt {
     pub message: String,
 }
 
+/// A write without a condition of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// Keeps a posted document, by change and digest; one that is there stays.
+    Document {
+        /// The change it was posted as.
+        change: ChangeId,
+        /// Its digest.
+        digest: Digest,
+        /// Its bytes.
+        json: Vec<u8>,
+    },
+    /// Keeps a change; one that is there stays as it is.
+    Change(Box<Change>),
+    /// Keeps the manifest document of a version, by digest; written before the batch that names it (H19).
+    Manifest {
+        /// The package.
+        name: PackageName,
+        /// The version.
+        version: Version,
+        /// The document's digest.
+        digest: Digest,
+        /// The document.
+        json: Vec<u8>,
+    },
+    /// What planning made of a change. Write-once.
+    Planned(ChangeId, Planned),
+    /// A decision of a change, keyed by (wave, dependent, rebuilt version if any); a key keeps its first value.
+    Decision(ChangeId, Box<Decision>),
+    /// A projection with its batch's stamp; nothing happens if a higher stamp is there.
+    Projection(Stamp, Projection),
+    /// Write-once columns of a node; what is set already stays.
+    Node(WaveId, NodeKey, Node),
+    /// What a promotion sent: dependent → version. Write-once.
+    Entry {
+        /// The package that was promoted.
+        name: PackageName,
+        /// Its version.
+        version: Version,
+        /// The environment.
+        env: Env,
+        /// The promotion's generation.
+        generation: u32,
+        /// The dependent.
+        dependent: PackageName,
+        /// The dependent's version.
+        dependent_version: Version,
+    },
+    /// Makes a rebuild findable by its id. Write-once.
+    Rebuild(RebuildIndex),
+    /// The result of an attempt; the first result of a number stays.
+    Attempt(RebuildId, Attempt),
+    /// Work. An item whose id is there is left as it is; one that was finished may be put again.
+    Work(Work),
+}
+
 /// The verbs. See the module's text for what all of them promise.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    // ---- changes -------------------------------------------------------------------------------------------------
+    // ---- plain writes ---------------------------------------------------------------------------------------------
 
-    /// Keeps a posted document, by change and digest; keeping it again changes nothing.
-    async fn put_document(&self, change: &ChangeId, digest: &Digest, json: &[u8]) -> Result<()>;
-
-    /// A posted document.
-    async fn document(&self, change: &ChangeId, digest: &Digest) -> Result<Option<Vec<u8>>>;
-
-    /// Keeps a change; one that exists already is left as it is.
-    async fn put_change(&self, change: &Change) -> Result<()>;
+    /// Writes, in this order; a death in between leaves a prefix, and so may an error. Each kind of write says what it
+    /// does where something is there already: doing all of them again changes nothing.
+    async fn write(&self, writes: Vec<Write>) -> Result<()>;
 
     /// Accepts a change (H3): the document, then the change, then its work item, so that a death in between leaves
     /// nothing that looks accepted and is not. Always all three, also for a change that exists.
     async fn accept(&self, change: &Change, json: &[u8], work: &Work) -> Result<()> {
-        self.put_document(&change.id, &change.digest, json).await?;
-        self.put_change(change).await?;
-        self.put_work(std::slice::from_ref(work)).await
+        self.write(vec![
+            Write::Document {
+                change: change.id.clone(),
+                digest: change.digest.clone(),
+                json: json.to_vec(),
+            },
+            Write::Change(Box::new(change.clone())),
+            Write::Work(work.clone()),
+        ])
+        .await
     }
+
+    // ---- changes -------------------------------------------------------------------------------------------------
+
+    /// A posted document.
+    async fn document(&self, change: &ChangeId, digest: &Digest) -> Result<Option<Vec<u8>>>;
 
     /// A change.
     async fn change(&self, id: &ChangeId) -> Result<Option<Change>>;
 
     /// The changes accepted before `before` (a time and an id: the last entry of the page before), newest first.
-    async fn changes(&self, before: Option<(Millis, ChangeId)>, limit: usize) -> Result<Vec<Change>>;
-
-    /// Records what planning made of a change. Write-once.
-    async fn set_planned(&self, id: &ChangeId, planned: &Planned) -> Result<()>;
-
-    /// Keeps decisions of a change, keyed by (wave, dependent, rebuilt version if any); a key that exists keeps its
-    /// first value.
-    async fn put_decisions(&self, change: &ChangeId, decisions: &[Decision]) -> Result<()>;
+    async fn changes(
+        &self,
+        before: Option<(Millis, ChangeId)>,
+        limit: usize,
+    ) -> Result<Vec<Change>>;
 
     /// The decisions of a change in the order of their keys, `skip` left out at the start.
-    async fn decisions(&self, change: &ChangeId, skip: usize, limit: usize) -> Result<Vec<Decision>>;
+    async fn decisions(
+        &self,
+        change: &ChangeId,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Vec<Decision>>;
 
     // ---- packages ------------------------------------------------------------------------------------------------
 
-    /// Keeps the manifest document of a version, by digest; written before the batch that names it.
-    async fn put_manifest(&self, name: &PackageName, version: &Version, digest: &Digest, json: &[u8]) -> Result<()>;
-
     /// A manifest document.
-    async fn manifest(&self, name: &PackageName, version: &Version, digest: &Digest) -> Result<Option<Vec<u8>>>;
+    async fn manifest(
+        &self,
+        name: &PackageName,
+        version: &Version,
+        digest: &Digest,
+    ) -> Result<Option<Vec<u8>>>;
 
     /// Reads parts of packages' partitions, one answer a want, in their order. Reads of one partition are consistent
     /// with its `seq`: a commit under that `seq` that is applied decided on what was read.
@@ -430,15 +531,20 @@ pub trait Store: Send + Sync + 'static {
 
     // ---- projections ---------------------------------------------------------------------------------------------
 
-    /// Writes projections with their batch's stamp.
-    async fn project(&self, stamp: Stamp, projections: &[Projection]) -> Result<()>;
-
     /// Who depends on `parent`, in the order of names, after `after`; also those whose highest version dropped it.
-    async fn dependents(&self, parent: &PackageName, after: Option<&PackageName>, limit: usize)
-    -> Result<Vec<Dependent>>;
+    async fn dependents(
+        &self,
+        parent: &PackageName,
+        after: Option<&PackageName>,
+        limit: usize,
+    ) -> Result<Vec<Dependent>>;
 
     /// Every range by which versions of `dependent` ever declared `parent`, with the highest such version.
-    async fn ranges(&self, parent: &PackageName, dependent: &PackageName) -> Result<Vec<(String, Version)>>;
+    async fn ranges(
+        &self,
+        parent: &PackageName,
+        dependent: &PackageName,
+    ) -> Result<Vec<(String, Version)>>;
 
     /// The head line of a package.
     async fn head(&self, package: &PackageName) -> Result<Option<Line>>;
@@ -460,9 +566,6 @@ pub trait Store: Send + Sync + 'static {
 
     // ---- waves and promotions ------------------------------------------------------------------------------------
 
-    /// Sets write-once columns of nodes; what is set already stays.
-    async fn put_nodes(&self, wave: &WaveId, nodes: &[(NodeKey, Node)]) -> Result<()>;
-
     /// Nodes of a wave, one answer a key, empty where there is none.
     async fn nodes(&self, wave: &WaveId, keys: &[NodeKey]) -> Result<Vec<Node>>;
 
@@ -470,20 +573,21 @@ pub trait Store: Send + Sync + 'static {
     async fn latest_promotion(&self, name: &PackageName, env: &Env) -> Result<Option<Promotion>>;
 
     /// The promotions of a package to an environment, latest first.
-    async fn promotions(&self, name: &PackageName, env: &Env, limit: usize) -> Result<Vec<Promotion>>;
-
-    /// Makes `next` the latest promotion if the latest generation is still `expect` (0: none). Conditional (H13).
-    async fn promote(&self, name: &PackageName, env: &Env, expect: u32, next: &Promotion) -> Result<Committed>;
-
-    /// Records what a promotion sent: dependent → version. Write-once.
-    async fn put_promotion_entries(
+    async fn promotions(
         &self,
         name: &PackageName,
-        version: &Version,
         env: &Env,
-        generation: u32,
-        entries: &[(PackageName, Version)],
-    ) -> Result<()>;
+        limit: usize,
+    ) -> Result<Vec<Promotion>>;
+
+    /// Makes `next` the latest promotion if the latest generation is still `expect` (0: none). Conditional (H13).
+    async fn promote(
+        &self,
+        name: &PackageName,
+        env: &Env,
+        expect: u32,
+        next: &Promotion,
+    ) -> Result<Committed>;
 
     /// What the promotions of that version to that environment sent, by the latest generation that sent it.
     async fn promotion_entries(
@@ -495,21 +599,12 @@ pub trait Store: Send + Sync + 'static {
 
     // ---- rebuilds and work ---------------------------------------------------------------------------------------
 
-    /// Makes rebuilds findable by their id. Write-once.
-    async fn put_rebuilds(&self, rebuilds: &[RebuildIndex]) -> Result<()>;
-
     /// Finds rebuilds by id, one answer an id.
     async fn rebuilds(&self, ids: &[RebuildId]) -> Result<Vec<Option<RebuildIndex>>>;
-
-    /// Records the result of an attempt; the first result of a number stays.
-    async fn put_attempt(&self, rebuild: &RebuildId, attempt: &Attempt) -> Result<()>;
 
     /// The results of a rebuild's attempts, in their order. An attempt that was claimed and has none may have reached
     /// the neighbour (H12).
     async fn attempts(&self, rebuild: &RebuildId) -> Result<Vec<Attempt>>;
-
-    /// Puts work. An item whose id is there is left as it is; one that was finished may be put again.
-    async fn put_work(&self, items: &[Work]) -> Result<()>;
 
     /// Work that is not finished, in the order of ids, after `after`: for start-up and take-over. May also return
     /// items that were finished.

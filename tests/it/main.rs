@@ -8,3 +8,4 @@ mod http;
 mod neighbours;
 mod sandbox;
 mod semver;
+mod store;

@@ -26,18 +26,45 @@ statements! {
     DECISIONS = "SELECT json FROM decision WHERE change = ?1 ORDER BY wave, dependent, version LIMIT ?3 OFFSET ?2";
 }
 
-pub(super) fn put_document(db: &Connection, change: &ChangeId, digest: &Digest, json: &[u8]) -> Result<()> {
-    run(db, PUT_DOCUMENT, params![change.as_str(), digest.as_str(), json])?;
+pub(super) fn put_document(
+    db: &Connection,
+    change: &ChangeId,
+    digest: &Digest,
+    json: &[u8],
+) -> Result<()> {
+    run(
+        db,
+        PUT_DOCUMENT,
+        params![change.as_str(), digest.as_str(), json],
+    )?;
     Ok(())
 }
 
-pub(super) fn document(db: &Connection, change: &ChangeId, digest: &Digest) -> Result<Option<Vec<u8>>> {
-    one(db, DOCUMENT, [change.as_str(), digest.as_str()], |row| row.plain("json"))
+pub(super) fn document(
+    db: &Connection,
+    change: &ChangeId,
+    digest: &Digest,
+) -> Result<Option<Vec<u8>>> {
+    one(db, DOCUMENT, [change.as_str(), digest.as_str()], |row| {
+        row.plain("json")
+    })
 }
 
 pub(super) fn put(db: &Connection, change: &Change) -> Result<()> {
     // In full, so that a new field cannot be forgotten here.
-    let Change { id, kind, env, name, version, tag, promote, digest, key, accepted, planned } = change;
+    let Change {
+        id,
+        kind,
+        env,
+        name,
+        version,
+        tag,
+        promote,
+        digest,
+        key,
+        accepted,
+        planned,
+    } = change;
     run(
         db,
         PUT_CHANGE,
@@ -82,7 +109,11 @@ pub(super) fn get(db: &Connection, id: &ChangeId) -> Result<Option<Change>> {
     one(db, CHANGE, [id.as_str()], read)
 }
 
-pub(super) fn page(db: &Connection, before: Option<&(Millis, ChangeId)>, count: usize) -> Result<Vec<Change>> {
+pub(super) fn page(
+    db: &Connection,
+    before: Option<&(Millis, ChangeId)>,
+    count: usize,
+) -> Result<Vec<Change>> {
     let (time, id) = before.map_or((Millis::MAX, ""), |(time, id)| (*time, id.as_str()));
     all(db, CHANGES, params![time, id, limit(count)], read)
 }
@@ -96,7 +127,11 @@ pub(super) fn set_planned(db: &Connection, id: &ChangeId, planned: &Planned) -> 
 }
 
 pub(super) fn put_decision(db: &Connection, change: &ChangeId, decision: &Decision) -> Result<()> {
-    let version = decision.version.as_ref().map(Version::to_string).unwrap_or_default();
+    let version = decision
+        .version
+        .as_ref()
+        .map(Version::to_string)
+        .unwrap_or_default();
     let values = params![
         change.as_str(),
         decision.wave.as_str(),
@@ -108,6 +143,16 @@ pub(super) fn put_decision(db: &Connection, change: &ChangeId, decision: &Decisi
     Ok(())
 }
 
-pub(super) fn decisions(db: &Connection, change: &ChangeId, skip: usize, count: usize) -> Result<Vec<Decision>> {
-    all(db, DECISIONS, params![change.as_str(), limit(skip), limit(count)], |row| row.json("json"))
+pub(super) fn decisions(
+    db: &Connection,
+    change: &ChangeId,
+    skip: usize,
+    count: usize,
+) -> Result<Vec<Decision>> {
+    all(
+        db,
+        DECISIONS,
+        params![change.as_str(), limit(skip), limit(count)],
+        |row| row.json("json"),
+    )
 }

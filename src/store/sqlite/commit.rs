@@ -11,6 +11,7 @@ use super::error::bug;
 use super::package::rebuild_state;
 use super::statement::{Columns, json, maybe_json, number, one, run, statements, text};
 use crate::model::id::{ChangeId, Digest, RebuildId, WaveId};
+use crate::model::name::PackageName;
 use crate::model::package::{Facts, Rebuild, RebuildState, RowKey, Top};
 use crate::store::lawful::lawful;
 use crate::store::{Committed, Expect, PackageCommit, RebuildPatch, Result, RowWrite};
@@ -67,7 +68,10 @@ pub(super) fn commit(db: &Connection, batch: &PackageCommit) -> Result<Committed
         }
         let rebuild = there.and_then(|there| there.rebuild);
         if write.expect == Expect::Nothing && write.rebuild.is_some() && rebuild.is_some() {
-            return Err(bug(format!("{name}@{} has a rebuild that would be replaced unseen", write.key.version)));
+            return Err(bug(format!(
+                "{name}@{} has a rebuild that would be replaced unseen",
+                write.key.version
+            )));
         }
         found.push(rebuild);
     }
@@ -93,17 +97,24 @@ struct FoundRebuild {
 }
 
 fn find(db: &Connection, name: &str, key: &RowKey) -> Result<Option<Found>> {
-    one(db, FOUND, params![name, key.version.to_string(), key.slot.as_str()], |row| {
-        let Some(id) = row.plain::<Option<String>>("rebuild")? else { return Ok(Found { rebuild: None }) };
-        Ok(Found {
-            rebuild: Some(FoundRebuild {
-                id: RebuildId::new(id),
-                state: rebuild_state(&row.plain::<String>("state")?)?,
-                attempt: row.count("attempt")?,
-                waves: row.json("waves")?,
-            }),
-        })
-    })
+    one(
+        db,
+        FOUND,
+        params![name, key.version.to_string(), key.slot.as_str()],
+        |row| {
+            let Some(id) = row.plain::<Option<String>>("rebuild")? else {
+                return Ok(Found { rebuild: None });
+            };
+            Ok(Found {
+                rebuild: Some(FoundRebuild {
+                    id: RebuildId::new(id),
+                    state: rebuild_state(&row.plain::<String>("state")?)?,
+                    attempt: row.count("attempt")?,
+                    waves: row.json("waves")?,
+                }),
+            })
+        },
+    )
 }
 
 fn holds(expect: &Expect, there: Option<&Found>) -> bool {
@@ -112,9 +123,9 @@ fn holds(expect: &Expect, there: Option<&Found>) -> bool {
         Expect::Nothing => true,
         Expect::Absent => there.is_none(),
         Expect::NoRebuild => rebuild.is_none(),
-        Expect::Rebuild { id, state, attempt } => {
-            rebuild.is_some_and(|there| there.id == *id && there.state == *state && there.attempt == *attempt)
-        }
+        Expect::Rebuild { id, state, attempt } => rebuild.is_some_and(|there| {
+            there.id == *id && there.state == *state && there.attempt == *attempt
+        }),
     }
 }
 
@@ -130,32 +141,77 @@ fn put_statics(db: &Connection, batch: &PackageCommit, seq: u64) -> Result<()> {
         head.map(|head| head.version.to_string()),
         head.map(|head| number(head.born)).transpose()?,
         dependent_of.is_some(),
-        dependent_of.and_then(Option::as_ref).map(|parent| parent.as_str()),
+        dependent_of
+            .and_then(Option::as_ref)
+            .map(PackageName::as_str),
     ];
     run(db, PUT_STATICS, values)?;
-    if let Some(Top { version, origin, edges }) = &statics.top {
-        let edges: Vec<_> = edges.iter().map(|edge| (&edge.parent, &edge.range)).collect();
-        run(db, PUT_TOP, params![name, version.to_string(), text(origin.as_ref()), json(&edges)?])?;
+    if let Some(Top {
+        version,
+        origin,
+        edges,
+    }) = &statics.top
+    {
+        let edges: Vec<_> = edges
+            .iter()
+            .map(|edge| (&edge.parent, &edge.range))
+            .collect();
+        run(
+            db,
+            PUT_TOP,
+            params![
+                name,
+                version.to_string(),
+                text(origin.as_ref()),
+                json(&edges)?
+            ],
+        )?;
     }
     for wave in &statics.close {
         run(db, CLOSE, [name, wave.as_str()])?;
     }
     for (wave, version) in &statics.open {
-        run(db, PUT_OPEN, params![name, wave.as_str(), version.to_string()])?;
+        run(
+            db,
+            PUT_OPEN,
+            params![name, wave.as_str(), version.to_string()],
+        )?;
     }
     for (parent, range, version) in &batch.edges {
-        run(db, PUT_EDGE, params![name, parent.as_str(), range, version.to_string()])?;
+        run(
+            db,
+            PUT_EDGE,
+            params![name, parent.as_str(), range, version.to_string()],
+        )?;
     }
     for (parent, parent_version, version) in &batch.attached {
-        run(db, PUT_ATTACHED, params![name, parent.as_str(), parent_version.to_string(), version.to_string()])?;
+        run(
+            db,
+            PUT_ATTACHED,
+            params![
+                name,
+                parent.as_str(),
+                parent_version.to_string(),
+                version.to_string()
+            ],
+        )?;
     }
     Ok(())
 }
 
-fn put_row(db: &Connection, name: &str, write: &RowWrite, there: Option<FoundRebuild>) -> Result<()> {
+fn put_row(
+    db: &Connection,
+    name: &str,
+    write: &RowWrite,
+    there: Option<FoundRebuild>,
+) -> Result<()> {
     let version = write.key.version.to_string();
     let slot = write.key.slot.as_str();
-    run(db, PUT_ROW, params![name, version, slot, number(write.born)?])?;
+    run(
+        db,
+        PUT_ROW,
+        params![name, version, slot, number(write.born)?],
+    )?;
     if let Some(facts) = &write.facts {
         set_facts(db, name, &version, slot, facts)?;
     }
@@ -207,7 +263,13 @@ fn set_facts(db: &Connection, name: &str, version: &str, slot: &str, facts: &Fac
     Ok(())
 }
 
-fn set_rebuild(db: &Connection, name: &str, version: &str, slot: &str, rebuild: &Rebuild) -> Result<()> {
+fn set_rebuild(
+    db: &Connection,
+    name: &str,
+    version: &str,
+    slot: &str,
+    rebuild: &Rebuild,
+) -> Result<()> {
     let Rebuild {
         id,
         state,
@@ -265,7 +327,16 @@ fn patch_rebuild(
     patch: &RebuildPatch,
     there: FoundRebuild,
 ) -> Result<()> {
-    let RebuildPatch { state, attempt, tries, owner, due, join, ended_because, confirmed_by } = patch;
+    let RebuildPatch {
+        state,
+        attempt,
+        tries,
+        owner,
+        due,
+        join,
+        ended_because,
+        confirmed_by,
+    } = patch;
     let waves = if join.is_empty() {
         None
     } else {

@@ -31,7 +31,10 @@ fn kind(error: &rusqlite::Error) -> StoreErrorKind {
 /// A failed COMMIT. When the disk failed, the changes may or may not be in the log, and only reading tells.
 pub(super) fn of_commit(error: rusqlite::Error) -> StoreError {
     if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
-        StoreError::new(StoreErrorKind::Unknown, format!("sqlite: the commit failed: {error}"))
+        StoreError::new(
+            StoreErrorKind::Unknown,
+            format!("sqlite: the commit failed: {error}"),
+        )
     } else {
         error.into()
     }

@@ -1,6 +1,6 @@
 //! Reading a package's partition, and the manifests of its versions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, params};
 
@@ -13,14 +13,16 @@ use crate::model::package::{
     Facts, Head, PackageState, Rebuild, RebuildState, Row, RowKey, Slot, Top,
 };
 use crate::semver::Version;
-use crate::store::{Published, Result, Want};
+use crate::store::{Published, Result, Want, WantOpen};
 
 statements! {
     STATICS = "SELECT * FROM pkg WHERE name = ?1";
     TOP = "SELECT * FROM pkg_top WHERE name = ?1";
     OPEN = "SELECT wave, version FROM pkg_open WHERE name = ?1";
+    OPEN_OF = "SELECT wave, version FROM pkg_open WHERE name = ?1 AND wave = ?2";
     ROW = "SELECT * FROM pkg_row WHERE name = ?1 AND version = ?2 AND slot = ?3";
     PREFIX = "SELECT * FROM pkg_row WHERE name = ?1 AND version >= ?2 AND version < ?3 AND slot = ''";
+    TAKEN = "SELECT version FROM pkg_row WHERE name = ?1 AND version >= ?2 AND version < ?3 AND slot = ''";
     EDGE = "SELECT version FROM pkg_edge WHERE name = ?1 AND parent = ?2 AND range = ?3";
     ATTACHED = "SELECT version FROM pkg_attached WHERE name = ?1 AND parent = ?2 AND parent_version = ?3";
     PUBLISHED = "SELECT version, origin, tag FROM pkg_row WHERE name = ?1 AND published = 1 AND slot = ''";
@@ -34,36 +36,64 @@ pub(super) fn state(db: &Connection, want: &Want) -> Result<PackageState> {
     let name = want.name.as_str();
     let statics = one(db, STATICS, [name], |row| {
         let head = match row.maybe_version("head_version")? {
-            Some(version) => Some(Head { version, born: row.count("head_born")? }),
+            Some(version) => Some(Head {
+                version,
+                born: row.count("head_born")?,
+            }),
             None => None,
         };
-        Ok((row.count("seq")?, row.plain("stamp")?, head, row.maybe_name("dependent_of")?))
+        Ok((
+            row.count("seq")?,
+            row.plain("stamp")?,
+            head,
+            row.maybe_name("dependent_of")?,
+        ))
     })?;
     let (seq, stamp, head, dependent_of) = statics.unwrap_or_default();
-    let open: BTreeMap<WaveId, Version> =
-        all(db, OPEN, [name], |row| Ok((WaveId::new(row.plain::<String>("wave")?), row.version("version")?)))?
+    let reservation = |row: &rusqlite::Row<'_>| {
+        Ok((
+            WaveId::new(row.plain::<String>("wave")?),
+            row.version("version")?,
+        ))
+    };
+    let open: BTreeMap<WaveId, Version> = match &want.open {
+        WantOpen::No => BTreeMap::new(),
+        WantOpen::Of(wave) => one(db, OPEN_OF, [name, wave.as_str()], reservation)?
             .into_iter()
-            .collect();
+            .collect(),
+        WantOpen::All => all(db, OPEN, [name], reservation)?.into_iter().collect(),
+    };
     Ok(PackageState {
         name: want.name.clone(),
         seq,
         stamp,
         head,
-        top: one(db, TOP, [name], top)?,
+        top: one(db, TOP, [name], |row| top(row, want.top_edges))?,
         dependent_of,
         rows: rows(db, want, &open)?,
+        taken: taken(db, want)?,
         open,
         edges: found(&want.edges, |(parent, range)| {
-            one(db, EDGE, params![name, parent.as_str(), range], |row| row.version("version"))
+            one(db, EDGE, params![name, parent.as_str(), range], |row| {
+                row.version("version")
+            })
         })?,
         attached: found(&want.attached, |(parent, version)| {
-            one(db, ATTACHED, params![name, parent.as_str(), version.to_string()], |row| row.version("version"))
+            one(
+                db,
+                ATTACHED,
+                params![name, parent.as_str(), version.to_string()],
+                |row| row.version("version"),
+            )
         })?,
     })
 }
 
 /// The keys that exist, with their values.
-fn found<K: Ord + Clone, V>(keys: &[K], get: impl Fn(&K) -> Result<Option<V>>) -> Result<BTreeMap<K, V>> {
+fn found<K: Ord + Clone, V>(
+    keys: &[K],
+    get: impl Fn(&K) -> Result<Option<V>>,
+) -> Result<BTreeMap<K, V>> {
     let mut values = BTreeMap::new();
     for key in keys {
         if let Some(value) = get(key)? {
@@ -73,12 +103,19 @@ fn found<K: Ord + Clone, V>(keys: &[K], get: impl Fn(&K) -> Result<Option<V>>) -
     Ok(values)
 }
 
-fn top(row: &rusqlite::Row<'_>) -> Result<Top> {
-    let edges: Vec<(PackageName, String)> = row.json("edges")?;
+fn top(row: &rusqlite::Row<'_>, with_edges: bool) -> Result<Top> {
+    let edges: Vec<(PackageName, String)> = if with_edges {
+        row.json("edges")?
+    } else {
+        Vec::new()
+    };
     Ok(Top {
         version: row.version("version")?,
         origin: row.maybe_version("origin")?,
-        edges: edges.into_iter().map(|(parent, range)| Edge { parent, range }).collect(),
+        edges: edges
+            .into_iter()
+            .map(|(parent, range)| Edge { parent, range })
+            .collect(),
     })
 }
 
@@ -86,9 +123,14 @@ fn top(row: &rusqlite::Row<'_>) -> Result<Top> {
 fn rows(db: &Connection, want: &Want, open: &BTreeMap<WaveId, Version>) -> Result<Vec<Row>> {
     let name = want.name.as_str();
     let mut rows: BTreeMap<RowKey, Row> = BTreeMap::new();
-    let reserved = open.values().filter(|_| want.open_rows).map(RowKey::publish);
+    let reserved = open.values().map(RowKey::publish);
     for key in want.rows.iter().cloned().chain(reserved) {
-        if let Some(row) = one(db, ROW, params![name, key.version.to_string(), key.slot.as_str()], row)? {
+        if let Some(row) = one(
+            db,
+            ROW,
+            params![name, key.version.to_string(), key.slot.as_str()],
+            row,
+        )? {
             rows.insert(key, row);
         }
     }
@@ -98,6 +140,19 @@ fn rows(db: &Connection, want: &Want, open: &BTreeMap<WaveId, Version>) -> Resul
         }
     }
     Ok(rows.into_values().collect())
+}
+
+fn taken(db: &Connection, want: &Want) -> Result<BTreeSet<Version>> {
+    let mut taken = BTreeSet::new();
+    for prefix in &want.taken {
+        taken.extend(all(
+            db,
+            TAKEN,
+            params![want.name.as_str(), prefix, after(prefix)],
+            |row| row.version("version"),
+        )?);
+    }
+    Ok(taken)
 }
 
 /// The first text after all those that begin with `prefix`, so that a range of the key finds them.
@@ -115,9 +170,16 @@ fn after(prefix: &str) -> String {
 
 pub(super) fn row(row: &rusqlite::Row<'_>) -> Result<Row> {
     Ok(Row {
-        key: RowKey { version: row.version("version")?, slot: Slot::from_column(&row.plain::<String>("slot")?) },
+        key: RowKey {
+            version: row.version("version")?,
+            slot: Slot::from_column(&row.plain::<String>("slot")?),
+        },
         born: row.count("born")?,
-        facts: if row.plain("published")? { Some(facts(row)?) } else { None },
+        facts: if row.plain("published")? {
+            Some(facts(row)?)
+        } else {
+            None
+        },
         rebuild: match row.plain::<Option<String>>("rebuild")? {
             Some(id) => Some(rebuild(RebuildId::new(id), row)?),
             None => None,
@@ -163,12 +225,15 @@ fn rebuild(id: RebuildId, row: &rusqlite::Row<'_>) -> Result<Rebuild> {
         owner: row.plain("owner")?,
         due: row.plain("due")?,
         ended_because: row.plain("ended_because")?,
-        confirmed_by: row.plain::<Option<String>>("confirmed_by")?.map(ChangeId::new),
+        confirmed_by: row
+            .plain::<Option<String>>("confirmed_by")?
+            .map(ChangeId::new),
     })
 }
 
 pub(super) fn rebuild_state(text: &str) -> Result<RebuildState> {
-    RebuildState::from_column(text).ok_or_else(|| bug(format!("a stored rebuild is in state {text:?}")))
+    RebuildState::from_column(text)
+        .ok_or_else(|| bug(format!("a stored rebuild is in state {text:?}")))
 }
 
 pub(super) fn published(db: &Connection, name: &PackageName) -> Result<Vec<Published>> {
@@ -181,9 +246,15 @@ pub(super) fn published(db: &Connection, name: &PackageName) -> Result<Vec<Publi
     })
 }
 
-pub(super) fn names(db: &Connection, after: Option<&PackageName>, count: usize) -> Result<Vec<PackageName>> {
+pub(super) fn names(
+    db: &Connection,
+    after: Option<&PackageName>,
+    count: usize,
+) -> Result<Vec<PackageName>> {
     let after = after.map_or("", PackageName::as_str);
-    all(db, NAMES, params![after, limit(count)], |row| row.name("name"))
+    all(db, NAMES, params![after, limit(count)], |row| {
+        row.name("name")
+    })
 }
 
 pub(super) fn put_manifest(
@@ -193,7 +264,11 @@ pub(super) fn put_manifest(
     digest: &Digest,
     json: &[u8],
 ) -> Result<()> {
-    run(db, PUT_MANIFEST, params![name.as_str(), version.to_string(), digest.as_str(), json])?;
+    run(
+        db,
+        PUT_MANIFEST,
+        params![name.as_str(), version.to_string(), digest.as_str(), json],
+    )?;
     Ok(())
 }
 
@@ -203,7 +278,12 @@ pub(super) fn manifest(
     version: &Version,
     digest: &Digest,
 ) -> Result<Option<Vec<u8>>> {
-    one(db, MANIFEST, params![name.as_str(), version.to_string(), digest.as_str()], |row| row.plain("json"))
+    one(
+        db,
+        MANIFEST,
+        params![name.as_str(), version.to_string(), digest.as_str()],
+        |row| row.plain("json"),
+    )
 }
 
 #[cfg(test)]
@@ -215,6 +295,6 @@ mod tests {
         assert_eq!(after("5.0.1-"), "5.0.1.");
         assert_eq!(after("1\u{D7FF}"), "1\u{E000}");
         assert_eq!(after("1\u{10FFFF}"), "2");
-        assert!(after("") > "9.9.9-z".to_owned());
+        assert!(after("").as_str() > "9.9.9-z");
     }
 }

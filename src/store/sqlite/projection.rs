@@ -42,29 +42,88 @@ statements! {
 
 pub(super) fn put(db: &Connection, stamp: Stamp, projection: &Projection) -> Result<()> {
     match projection {
-        Projection::Dependent { parent, row: Dependent { dependent, top, range } } => {
-            run(db, PUT_DEPENDENT, params![parent.as_str(), dependent.as_str(), top.to_string(), range, stamp])
-        }
-        Projection::Range { parent, dependent, range, version } => {
-            run(db, PUT_RANGE, params![parent.as_str(), dependent.as_str(), range, version.to_string(), stamp])
-        }
+        Projection::Dependent {
+            parent,
+            row:
+                Dependent {
+                    dependent,
+                    top,
+                    range,
+                },
+        } => run(
+            db,
+            PUT_DEPENDENT,
+            params![
+                parent.as_str(),
+                dependent.as_str(),
+                top.to_string(),
+                range,
+                stamp
+            ],
+        ),
+        Projection::Range {
+            parent,
+            dependent,
+            range,
+            version,
+        } => run(
+            db,
+            PUT_RANGE,
+            params![
+                parent.as_str(),
+                dependent.as_str(),
+                range,
+                version.to_string(),
+                stamp
+            ],
+        ),
         Projection::Line(line) => put_line(db, PUT_LINE, stamp, line),
         Projection::Head(line) => put_line(db, PUT_HEAD, stamp, line),
-        Projection::LineDependent { package, version, dependent, dependent_version } => run(
+        Projection::LineDependent {
+            package,
+            version,
+            dependent,
+            dependent_version,
+        } => run(
             db,
             PUT_LINE_DEPENDENT,
-            params![package.as_str(), version.to_string(), dependent.as_str(), dependent_version.to_string(), stamp],
+            params![
+                package.as_str(),
+                version.to_string(),
+                dependent.as_str(),
+                dependent_version.to_string(),
+                stamp
+            ],
         ),
-        Projection::DependentOf { package, parent } => {
-            run(db, PUT_DEPENDENT_OF, params![package.as_str(), parent.as_ref().map(PackageName::as_str), stamp])
-        }
+        Projection::DependentOf { package, parent } => run(
+            db,
+            PUT_DEPENDENT_OF,
+            params![
+                package.as_str(),
+                parent.as_ref().map(PackageName::as_str),
+                stamp
+            ],
+        ),
     }
     .map(drop)
 }
 
 fn put_line(db: &Connection, sql: &str, stamp: Stamp, line: &Line) -> Result<usize> {
-    let Line { package, version, previous } = line;
-    run(db, sql, params![package.as_str(), version.to_string(), text(previous.as_ref()), stamp])
+    let Line {
+        package,
+        version,
+        previous,
+    } = line;
+    run(
+        db,
+        sql,
+        params![
+            package.as_str(),
+            version.to_string(),
+            text(previous.as_ref()),
+            stamp
+        ],
+    )
 }
 
 pub(super) fn dependents(
@@ -74,9 +133,18 @@ pub(super) fn dependents(
     count: usize,
 ) -> Result<Vec<Dependent>> {
     let after = after.map_or("", PackageName::as_str);
-    all(db, DEPENDENTS, params![parent.as_str(), after, limit(count)], |row| {
-        Ok(Dependent { dependent: row.name("dependent")?, top: row.version("top")?, range: row.plain("range")? })
-    })
+    all(
+        db,
+        DEPENDENTS,
+        params![parent.as_str(), after, limit(count)],
+        |row| {
+            Ok(Dependent {
+                dependent: row.name("dependent")?,
+                top: row.version("top")?,
+                range: row.plain("range")?,
+            })
+        },
+    )
 }
 
 pub(super) fn ranges(
@@ -84,7 +152,9 @@ pub(super) fn ranges(
     parent: &PackageName,
     dependent: &PackageName,
 ) -> Result<Vec<(String, Version)>> {
-    all(db, RANGES, [parent.as_str(), dependent.as_str()], |row| Ok((row.plain("range")?, row.version("version")?)))
+    all(db, RANGES, [parent.as_str(), dependent.as_str()], |row| {
+        Ok((row.plain("range")?, row.version("version")?))
+    })
 }
 
 fn read_line(row: &Row<'_>) -> Result<Line> {
@@ -99,8 +169,17 @@ pub(super) fn head(db: &Connection, package: &PackageName) -> Result<Option<Line
     one(db, HEAD, [package.as_str()], read_line)
 }
 
-pub(super) fn line(db: &Connection, package: &PackageName, version: &Version) -> Result<Option<Line>> {
-    one(db, LINE, params![package.as_str(), version.to_string()], read_line)
+pub(super) fn line(
+    db: &Connection,
+    package: &PackageName,
+    version: &Version,
+) -> Result<Option<Line>> {
+    one(
+        db,
+        LINE,
+        params![package.as_str(), version.to_string()],
+        read_line,
+    )
 }
 
 pub(super) fn lines(db: &Connection, package: &PackageName) -> Result<Vec<Line>> {
@@ -115,7 +194,10 @@ pub(super) fn line_dependents(
     count: usize,
 ) -> Result<Vec<(PackageName, Version)>> {
     let after = after.map_or("", PackageName::as_str);
-    all(db, LINE_DEPENDENTS, params![package.as_str(), version.to_string(), after, limit(count)], |row| {
-        Ok((row.name("dependent")?, row.version("dependent_version")?))
-    })
+    all(
+        db,
+        LINE_DEPENDENTS,
+        params![package.as_str(), version.to_string(), after, limit(count)],
+        |row| Ok((row.name("dependent")?, row.version("dependent_version")?)),
+    )
 }

@@ -24,7 +24,11 @@ impl Readers {
         let queue = Arc::new(Mutex::new(queue));
         for db in connections {
             let queue = Arc::clone(&queue);
-            threads.start("sqlite-reader", move || while let Some(job) = next(&queue) { job(&db) })?;
+            threads.start("sqlite-reader", move || {
+                while let Some(job) = next(&queue) {
+                    job(&db);
+                }
+            })?;
         }
         Ok(Self(threads))
     }
@@ -53,7 +57,10 @@ impl Readers {
 
 /// The thread that waits holds the lock, the others wait for the lock; a job wakes exactly one.
 fn next(queue: &Mutex<mpsc::Receiver<Job>>) -> Option<Job> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
+    queue
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .blocking_recv()
 }
 
 fn snapshot<T>(db: &Connection, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {

@@ -23,11 +23,17 @@ const STATEMENTS: usize = 128;
 
 /// A connection that may write, to a file that has the present schema.
 pub(super) fn writer(path: &Path, options: Options) -> Result<Connection> {
-    let mut db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    let mut db = connect(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+    )?;
     version(&db, path)?;
     let mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if !mode.eq_ignore_ascii_case("wal") {
-        return Err(bug(format!("{}: this file system cannot hold a write-ahead log", path.display())));
+        return Err(bug(format!(
+            "{}: this file system cannot hold a write-ahead log",
+            path.display()
+        )));
     }
     db.execute_batch(match options.durability {
         Durability::Full => "PRAGMA synchronous = FULL",
@@ -58,10 +64,17 @@ fn version(db: &Connection, path: &Path) -> Result<usize> {
         let StoreError { kind, message } = error.into();
         StoreError::new(kind, format!("{}: {message}", path.display()))
     };
-    let there: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(of_file)?;
-    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(of_file)?;
+    let there: i64 = db
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(of_file)?;
+    let tables: i64 = db
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(of_file)?;
     match usize::try_from(there) {
-        Ok(0) if tables > 0 => Err(bug(format!("{} is a database of another program", path.display()))),
+        Ok(0) if tables > 0 => Err(bug(format!(
+            "{} is a database of another program",
+            path.display()
+        ))),
         Ok(there) if there <= STEPS.len() => Ok(there),
         _ => Err(bug(format!(
             "{} was written by a newer feedsme: it has schema {there}, this one knows schemas up to {}",

@@ -35,7 +35,9 @@ pub(super) fn all<T>(
     params: impl Params,
     read: impl FnMut(&Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    db.prepare_cached(sql)?.query_and_then(params, read)?.collect()
+    db.prepare_cached(sql)?
+        .query_and_then(params, read)?
+        .collect()
 }
 
 /// The first row of a query.
@@ -45,7 +47,10 @@ pub(super) fn one<T>(
     params: impl Params,
     read: impl FnMut(&Row<'_>) -> Result<T>,
 ) -> Result<Option<T>> {
-    db.prepare_cached(sql)?.query_and_then(params, read)?.next().transpose()
+    db.prepare_cached(sql)?
+        .query_and_then(params, read)?
+        .next()
+        .transpose()
 }
 
 /// Reads columns by name as the model's types.
@@ -75,33 +80,56 @@ impl Columns for Row<'_> {
 
     fn count<N: TryFrom<i64>>(&self, column: &str) -> Result<N> {
         let number: i64 = self.get(column)?;
-        N::try_from(number).map_err(|_| bug(format!("{column} holds {number}, which is out of range")))
+        N::try_from(number)
+            .map_err(|_| bug(format!("{column} holds {number}, which is out of range")))
     }
 
     fn name(&self, column: &str) -> Result<PackageName> {
-        parse_name(self.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?)
+        parse_name(
+            self.get_ref(column)?
+                .as_str()
+                .map_err(rusqlite::Error::from)?,
+        )
     }
 
     fn maybe_name(&self, column: &str) -> Result<Option<PackageName>> {
-        let text = self.get_ref(column)?.as_str_or_null().map_err(rusqlite::Error::from)?;
+        let text = self
+            .get_ref(column)?
+            .as_str_or_null()
+            .map_err(rusqlite::Error::from)?;
         text.map(parse_name).transpose()
     }
 
     fn version(&self, column: &str) -> Result<Version> {
-        parse_version(self.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?)
+        parse_version(
+            self.get_ref(column)?
+                .as_str()
+                .map_err(rusqlite::Error::from)?,
+        )
     }
 
     fn maybe_version(&self, column: &str) -> Result<Option<Version>> {
-        let text = self.get_ref(column)?.as_str_or_null().map_err(rusqlite::Error::from)?;
+        let text = self
+            .get_ref(column)?
+            .as_str_or_null()
+            .map_err(rusqlite::Error::from)?;
         text.map(parse_version).transpose()
     }
 
     fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T> {
-        parse_json(column, self.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?)
+        parse_json(
+            column,
+            self.get_ref(column)?
+                .as_str()
+                .map_err(rusqlite::Error::from)?,
+        )
     }
 
     fn maybe_json<T: DeserializeOwned>(&self, column: &str) -> Result<Option<T>> {
-        let text = self.get_ref(column)?.as_str_or_null().map_err(rusqlite::Error::from)?;
+        let text = self
+            .get_ref(column)?
+            .as_str_or_null()
+            .map_err(rusqlite::Error::from)?;
         text.map(|text| parse_json(column, text)).transpose()
     }
 }
@@ -115,7 +143,8 @@ fn parse_version(text: &str) -> Result<Version> {
 }
 
 fn parse_json<T: DeserializeOwned>(column: &str, text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|error| bug(format!("{column} holds unreadable JSON: {error}")))
+    serde_json::from_str(text)
+        .map_err(|error| bug(format!("{column} holds unreadable JSON: {error}")))
 }
 
 /// JSON text for a column.

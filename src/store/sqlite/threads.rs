@@ -25,7 +25,13 @@ impl<J: Send + 'static> Threads<J> {
     /// A queue and its end, for the threads.
     pub(super) fn new() -> (Self, mpsc::Receiver<J>) {
         let (queue, end) = mpsc::channel(QUEUE);
-        (Self { queue: RwLock::new(Some(queue)), handles: Mutex::default() }, end)
+        (
+            Self {
+                queue: RwLock::new(Some(queue)),
+                handles: Mutex::default(),
+            },
+            end,
+        )
     }
 
     /// Starts one of the threads; it must end when the queue does.
@@ -34,25 +40,42 @@ impl<J: Send + 'static> Threads<J> {
             .name(name.into())
             .spawn(body)
             .map_err(|error| away(format!("cannot start a thread: {error}")))?;
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
+        self.handles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(handle);
         Ok(())
     }
 
     /// Queues a job and waits for its answer.
     pub(super) async fn ask<T>(&self, job: J, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
         let gone = || away("the store is closed");
-        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(gone)?;
+        let queue = self
+            .queue
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .ok_or_else(gone)?;
         queue.send(job).await.map_err(|_| gone())?;
         // The thread died with the job in its hands: nobody knows how far it came.
         answer.await.unwrap_or_else(|_| {
-            Err(StoreError::new(StoreErrorKind::Unknown, "the store's thread ended before it answered"))
+            Err(StoreError::new(
+                StoreErrorKind::Unknown,
+                "the store's thread ended before it answered",
+            ))
         })
     }
 
     /// Takes no more jobs, and returns when those that are queued are done and the threads have ended. Blocks.
     pub(super) fn close(&self) {
-        drop(self.queue.write().unwrap_or_else(PoisonError::into_inner).take());
-        let handles = std::mem::take(&mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(
+            self.queue
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        let handles =
+            std::mem::take(&mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner));
         for handle in handles {
             // A thread that panicked has nothing left to finish.
             let _ = handle.join();

@@ -33,7 +33,10 @@ fn key_version(key: &NodeKey) -> String {
 }
 
 pub(super) fn put_node(db: &Connection, wave: &WaveId, key: &NodeKey, node: &Node) -> Result<()> {
-    let Node { released, published } = node;
+    let Node {
+        released,
+        published,
+    } = node;
     let values = params![
         wave.as_str(),
         key.package.as_str(),
@@ -46,12 +49,17 @@ pub(super) fn put_node(db: &Connection, wave: &WaveId, key: &NodeKey, node: &Nod
 }
 
 pub(super) fn node(db: &Connection, wave: &WaveId, key: &NodeKey) -> Result<Node> {
-    let node = one(db, NODE, params![wave.as_str(), key.package.as_str(), key_version(key)], |row| {
-        Ok(Node {
-            released: row.plain::<Option<String>>("released")?.map(RebuildId::new),
-            published: row.maybe_version("published")?,
-        })
-    })?;
+    let node = one(
+        db,
+        NODE,
+        params![wave.as_str(), key.package.as_str(), key_version(key)],
+        |row| {
+            Ok(Node {
+                released: row.plain::<Option<String>>("released")?.map(RebuildId::new),
+                published: row.maybe_version("published")?,
+            })
+        },
+    )?;
     Ok(node.unwrap_or_default())
 }
 
@@ -65,8 +73,18 @@ fn read(row: &Row<'_>) -> Result<Promotion> {
     })
 }
 
-pub(super) fn promotions(db: &Connection, name: &PackageName, env: &Env, count: usize) -> Result<Vec<Promotion>> {
-    all(db, PROMOTIONS, params![name.as_str(), env.as_str(), limit(count)], read)
+pub(super) fn promotions(
+    db: &Connection,
+    name: &PackageName,
+    env: &Env,
+    count: usize,
+) -> Result<Vec<Promotion>> {
+    all(
+        db,
+        PROMOTIONS,
+        params![name.as_str(), env.as_str(), limit(count)],
+        read,
+    )
 }
 
 /// The latest promotion is the one of the highest generation; a new one is added only on top of the one expected (H13).
@@ -77,16 +95,33 @@ pub(super) fn promote(
     expect: u32,
     next: &Promotion,
 ) -> Result<Committed> {
-    let Promotion { version, generation, promote, change, at } = next;
+    let Promotion {
+        version,
+        generation,
+        promote,
+        change,
+        at,
+    } = next;
     if *generation <= expect {
-        return Err(bug(format!("{name}: generation {generation} cannot follow {expect}")));
+        return Err(bug(format!(
+            "{name}: generation {generation} cannot follow {expect}"
+        )));
     }
-    let latest = promotions(db, name, env, 1)?.first().map_or(0, |latest| latest.generation);
+    let latest = promotions(db, name, env, 1)?
+        .first()
+        .map_or(0, |latest| latest.generation);
     if latest != expect {
         return Ok(Committed::Refused);
     }
-    let values =
-        params![name.as_str(), env.as_str(), generation, version.to_string(), promote, change.as_str(), at];
+    let values = params![
+        name.as_str(),
+        env.as_str(),
+        generation,
+        version.to_string(),
+        promote,
+        change.as_str(),
+        at
+    ];
     run(db, PUT_PROMOTION, values)?;
     Ok(Committed::Applied)
 }
@@ -115,7 +150,9 @@ pub(super) fn entries(
     env: &Env,
 ) -> Result<BTreeMap<PackageName, Version>> {
     let key = params![name.as_str(), version.to_string(), env.as_str()];
-    let entries = all(db, ENTRIES, key, |row| Ok((row.name("dependent")?, row.version("dependent_version")?)))?;
+    let entries = all(db, ENTRIES, key, |row| {
+        Ok((row.name("dependent")?, row.version("dependent_version")?))
+    })?;
     // In the order of generations: a later one replaces an earlier one.
     Ok(entries.into_iter().collect())
 }

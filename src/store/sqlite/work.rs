@@ -25,7 +25,14 @@ statements! {
 }
 
 pub(super) fn put_rebuild(db: &Connection, rebuild: &RebuildIndex) -> Result<()> {
-    let RebuildIndex { id, name, key: RowKey { version, slot }, generation, change, decided } = rebuild;
+    let RebuildIndex {
+        id,
+        name,
+        key: RowKey { version, slot },
+        generation,
+        change,
+        decided,
+    } = rebuild;
     let values = params![
         id.as_str(),
         name.as_str(),
@@ -56,7 +63,17 @@ pub(super) fn rebuild(db: &Connection, id: &RebuildId) -> Result<Option<RebuildI
 }
 
 pub(super) fn put_attempt(db: &Connection, rebuild: &RebuildId, attempt: &Attempt) -> Result<()> {
-    let Attempt { number, started, ended, owner, outcome, neighbour, may_have_reached, status, message } = attempt;
+    let Attempt {
+        number,
+        started,
+        ended,
+        owner,
+        outcome,
+        neighbour,
+        may_have_reached,
+        status,
+        message,
+    } = attempt;
     let values = params![
         rebuild.as_str(),
         number,
@@ -90,15 +107,30 @@ pub(super) fn attempts(db: &Connection, rebuild: &RebuildId) -> Result<Vec<Attem
 }
 
 pub(super) fn put(db: &Connection, work: &Work) -> Result<()> {
-    let Work { id, package, due, job } = work;
+    let Work {
+        id,
+        package,
+        due,
+        job,
+    } = work;
     run(db, PUT_WORK, params![id, package.as_str(), due, json(job)?])?;
     Ok(())
 }
 
 pub(super) fn pending(db: &Connection, after: Option<&str>, count: usize) -> Result<Vec<Work>> {
-    all(db, PENDING, params![after.unwrap_or_default(), limit(count)], |row| {
-        Ok(Work { id: row.plain("id")?, package: row.name("package")?, due: row.plain("due")?, job: row.json("job")? })
-    })
+    all(
+        db,
+        PENDING,
+        params![after.unwrap_or_default(), limit(count)],
+        |row| {
+            Ok(Work {
+                id: row.plain("id")?,
+                package: row.name("package")?,
+                due: row.plain("due")?,
+                job: row.json("job")?,
+            })
+        },
+    )
 }
 
 pub(super) fn finish(db: &Connection, id: &str) -> Result<()> {

@@ -39,7 +39,16 @@ impl Writer {
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.0.ask(Box::new(Task { work: Some(work), outcome: None, reply }), answer).await
+        self.0
+            .ask(
+                Box::new(Task {
+                    work: Some(work),
+                    outcome: None,
+                    reply,
+                }),
+                answer,
+            )
+            .await
     }
 
     /// Finishes what is queued, moves the log into the file and ends the thread. Blocks.
@@ -100,7 +109,11 @@ fn serve(db: &Connection, mut queue: mpsc::Receiver<Box<dyn Job>>) {
 }
 
 /// Runs the first job and those that are queued behind it, and commits them.
-fn group(db: &Connection, jobs: &mut Vec<Box<dyn Job>>, queue: &mut mpsc::Receiver<Box<dyn Job>>) -> Result<()> {
+fn group(
+    db: &Connection,
+    jobs: &mut Vec<Box<dyn Job>>,
+    queue: &mut mpsc::Receiver<Box<dyn Job>>,
+) -> Result<()> {
     run(db, "BEGIN IMMEDIATE", [])?;
     let started = Instant::now();
     let mut at = 0;
@@ -111,7 +124,9 @@ fn group(db: &Connection, jobs: &mut Vec<Box<dyn Job>>, queue: &mut mpsc::Receiv
             jobs.extend(queue.try_recv());
         }
     }
-    db.prepare_cached("COMMIT")?.execute([]).map_err(of_commit)?;
+    db.prepare_cached("COMMIT")?
+        .execute([])
+        .map_err(of_commit)?;
     Ok(())
 }
 
@@ -121,7 +136,9 @@ fn apart(db: &Connection, work: impl FnOnce(&Connection) -> Result<bool>) -> Res
     run(db, "SAVEPOINT job", [])?;
     let keep = work(db)?;
     if db.is_autocommit() {
-        return Err(away("sqlite: the disk failed and the transaction was taken back"));
+        return Err(away(
+            "sqlite: the disk failed and the transaction was taken back",
+        ));
     }
     if !keep {
         run(db, "ROLLBACK TO job", [])?;

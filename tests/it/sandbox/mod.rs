@@ -1,8 +1,5 @@
 //! The stand-in neighbours themselves: they must behave as the real ones do, or every test that uses them proves nothing.
 
-// Helpers are outside of #[test], where clippy.toml does not reach.
-#![allow(clippy::unwrap_used)]
-
 mod build;
 mod control;
 mod faults;

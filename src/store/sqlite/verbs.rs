@@ -1,0 +1,260 @@
+//! Each verb of [`Store`] as a job for the thread that it belongs to. What a verb does is in the module it names.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+
+use super::writer::each;
+use super::{SLICE, SqliteStore, change, commit, package, projection, wave, work};
+use crate::model::change::Change;
+use crate::model::decision::{Decision, RebuildIndex};
+use crate::model::env::Env;
+use crate::model::id::{ChangeId, Digest, RebuildId, WaveId};
+use crate::model::name::PackageName;
+use crate::model::package::{Millis, PackageState};
+use crate::model::work::Work;
+use crate::semver::Version;
+use crate::store::{
+    Attempt, Committed, Dependent, Line, Node, NodeKey, PackageCommit, Promotion, Published,
+    Result, Store, Want, Write,
+};
+
+#[async_trait]
+impl Store for SqliteStore {
+    /// A slice in one transaction.
+    async fn write(&self, writes: Vec<Write>) -> Result<()> {
+        let mut rest = writes.into_iter().peekable();
+        while rest.peek().is_some() {
+            let slice: Vec<_> = rest.by_ref().take(SLICE).collect();
+            self.run(move |db| slice.iter().try_for_each(|one| put(db, one)))
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn document(&self, change: &ChangeId, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        let (change, digest) = (change.clone(), digest.clone());
+        self.read(move |db| change::document(db, &change, &digest))
+            .await
+    }
+
+    async fn change(&self, id: &ChangeId) -> Result<Option<Change>> {
+        let id = id.clone();
+        self.read(move |db| change::get(db, &id)).await
+    }
+
+    async fn changes(
+        &self,
+        before: Option<(Millis, ChangeId)>,
+        limit: usize,
+    ) -> Result<Vec<Change>> {
+        self.read(move |db| change::page(db, before.as_ref(), limit))
+            .await
+    }
+
+    async fn decisions(
+        &self,
+        change: &ChangeId,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Vec<Decision>> {
+        let change = change.clone();
+        self.read(move |db| change::decisions(db, &change, skip, limit))
+            .await
+    }
+
+    async fn manifest(
+        &self,
+        name: &PackageName,
+        version: &Version,
+        digest: &Digest,
+    ) -> Result<Option<Vec<u8>>> {
+        let (name, version, digest) = (name.clone(), version.clone(), digest.clone());
+        self.read(move |db| package::manifest(db, &name, &version, &digest))
+            .await
+    }
+
+    async fn packages(&self, wants: &[Want]) -> Result<Vec<PackageState>> {
+        self.read_each(wants, package::state).await
+    }
+
+    async fn commit(&self, commits: Vec<PackageCommit>) -> Result<Vec<Committed>> {
+        let mut answers = Vec::with_capacity(commits.len());
+        let mut rest = commits.into_iter().peekable();
+        while rest.peek().is_some() {
+            let slice: Vec<_> = rest.by_ref().take(SLICE).collect();
+            answers.extend(
+                self.run(move |db| each(db, slice, |db, batch| commit::commit(db, &batch)))
+                    .await?,
+            );
+        }
+        // Only now: one that failed does not keep the others from being done.
+        answers.into_iter().collect()
+    }
+
+    async fn published(&self, name: &PackageName) -> Result<Vec<Published>> {
+        let name = name.clone();
+        self.read(move |db| package::published(db, &name)).await
+    }
+
+    async fn names(&self, after: Option<&PackageName>, limit: usize) -> Result<Vec<PackageName>> {
+        let after = after.cloned();
+        self.read(move |db| package::names(db, after.as_ref(), limit))
+            .await
+    }
+
+    async fn dependents(
+        &self,
+        parent: &PackageName,
+        after: Option<&PackageName>,
+        limit: usize,
+    ) -> Result<Vec<Dependent>> {
+        let (parent, after) = (parent.clone(), after.cloned());
+        self.read(move |db| projection::dependents(db, &parent, after.as_ref(), limit))
+            .await
+    }
+
+    async fn ranges(
+        &self,
+        parent: &PackageName,
+        dependent: &PackageName,
+    ) -> Result<Vec<(String, Version)>> {
+        let (parent, dependent) = (parent.clone(), dependent.clone());
+        self.read(move |db| projection::ranges(db, &parent, &dependent))
+            .await
+    }
+
+    async fn head(&self, package: &PackageName) -> Result<Option<Line>> {
+        let package = package.clone();
+        self.read(move |db| projection::head(db, &package)).await
+    }
+
+    async fn line(&self, package: &PackageName, version: &Version) -> Result<Option<Line>> {
+        let (package, version) = (package.clone(), version.clone());
+        self.read(move |db| projection::line(db, &package, &version))
+            .await
+    }
+
+    async fn lines(&self, package: &PackageName) -> Result<Vec<Line>> {
+        let package = package.clone();
+        self.read(move |db| projection::lines(db, &package)).await
+    }
+
+    async fn line_dependents(
+        &self,
+        package: &PackageName,
+        version: &Version,
+        after: Option<&PackageName>,
+        limit: usize,
+    ) -> Result<Vec<(PackageName, Version)>> {
+        let (package, version, after) = (package.clone(), version.clone(), after.cloned());
+        self.read(move |db| {
+            projection::line_dependents(db, &package, &version, after.as_ref(), limit)
+        })
+        .await
+    }
+
+    async fn nodes(&self, wave: &WaveId, keys: &[NodeKey]) -> Result<Vec<Node>> {
+        let wave = wave.clone();
+        self.read_each(keys, move |db, key| wave::node(db, &wave, key))
+            .await
+    }
+
+    async fn latest_promotion(&self, name: &PackageName, env: &Env) -> Result<Option<Promotion>> {
+        Ok(self.promotions(name, env, 1).await?.pop())
+    }
+
+    async fn promotions(
+        &self,
+        name: &PackageName,
+        env: &Env,
+        limit: usize,
+    ) -> Result<Vec<Promotion>> {
+        let (name, env) = (name.clone(), env.clone());
+        self.read(move |db| wave::promotions(db, &name, &env, limit))
+            .await
+    }
+
+    async fn promote(
+        &self,
+        name: &PackageName,
+        env: &Env,
+        expect: u32,
+        next: &Promotion,
+    ) -> Result<Committed> {
+        let (name, env, next) = (name.clone(), env.clone(), next.clone());
+        self.run(move |db| wave::promote(db, &name, &env, expect, &next))
+            .await
+    }
+
+    async fn promotion_entries(
+        &self,
+        name: &PackageName,
+        version: &Version,
+        env: &Env,
+    ) -> Result<BTreeMap<PackageName, Version>> {
+        let (name, version, env) = (name.clone(), version.clone(), env.clone());
+        self.read(move |db| wave::entries(db, &name, &version, &env))
+            .await
+    }
+
+    async fn rebuilds(&self, ids: &[RebuildId]) -> Result<Vec<Option<RebuildIndex>>> {
+        self.read_each(ids, work::rebuild).await
+    }
+
+    async fn attempts(&self, rebuild: &RebuildId) -> Result<Vec<Attempt>> {
+        let rebuild = rebuild.clone();
+        self.read(move |db| work::attempts(db, &rebuild)).await
+    }
+
+    async fn pending_work(&self, after: Option<&str>, limit: usize) -> Result<Vec<Work>> {
+        let after = after.map(str::to_owned);
+        self.read(move |db| work::pending(db, after.as_deref(), limit))
+            .await
+    }
+
+    async fn finish_work(&self, ids: &[String]) -> Result<()> {
+        self.write_each(ids, |db, id| work::finish(db, id)).await
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.run(work::probe).await?;
+        self.read(work::probed).await.map(drop)
+    }
+}
+
+fn put(db: &Connection, write: &Write) -> Result<()> {
+    match write {
+        Write::Document {
+            change,
+            digest,
+            json,
+        } => change::put_document(db, change, digest, json),
+        Write::Change(change) => change::put(db, change),
+        Write::Manifest {
+            name,
+            version,
+            digest,
+            json,
+        } => package::put_manifest(db, name, version, digest, json),
+        Write::Planned(id, planned) => change::set_planned(db, id, planned),
+        Write::Decision(change, decision) => change::put_decision(db, change, decision),
+        Write::Projection(stamp, projection) => projection::put(db, *stamp, projection),
+        Write::Node(wave, key, node) => wave::put_node(db, wave, key, node),
+        Write::Entry {
+            name,
+            version,
+            env,
+            generation,
+            dependent,
+            dependent_version,
+        } => {
+            let entry = (dependent.clone(), dependent_version.clone());
+            wave::put_entry(db, (name, version, env, *generation), &entry)
+        }
+        Write::Rebuild(index) => work::put_rebuild(db, index),
+        Write::Attempt(rebuild, attempt) => work::put_attempt(db, rebuild, attempt),
+        Write::Work(item) => work::put(db, item),
+    }
+}
