@@ -17,6 +17,8 @@
 //! * [`queue`]: the order of work and the retry policy, as plain data.
 //! * [`dispatch`]: claim, send, settle; the worker.
 //! * [`neighbours`]: how the others talk.
+//! * [`query`]: what people and programs are told.
+//! * [`http`]: how both come in and go out.
 //! * [`sandbox`]: stand-ins for them on loopback, for tests, demo and benches.
 
 pub mod dispatch;
@@ -25,6 +27,7 @@ pub mod ingest;
 pub mod model;
 pub mod neighbours;
 pub mod plan;
+pub mod query;
 pub mod queue;
 pub mod sandbox;
 pub mod semver;
