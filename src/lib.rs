@@ -21,6 +21,9 @@
 //! * [`http`]: how both come in and go out.
 //! * [`sandbox`]: stand-ins for them on loopback, for tests, demo and benches.
 
+pub mod app;
+pub mod cli;
+pub mod demo;
 pub mod dispatch;
 pub mod http;
 pub mod ingest;

@@ -71,7 +71,11 @@ impl Default for ServerOptions {
 ///
 /// # Errors
 /// The listener cannot be made non-blocking.
-pub fn serve(listener: TcpListener, state: ApiState, options: &ServerOptions) -> std::io::Result<Server> {
+pub fn serve(
+    listener: TcpListener,
+    state: ApiState,
+    options: &ServerOptions,
+) -> std::io::Result<Server> {
     let seconds = options.shutdown_timeout.as_secs();
     let (workers, header_timeout) = (options.workers.max(1), options.header_timeout);
     let (keep_alive, linger) = (options.keep_alive, options.linger);
@@ -85,7 +89,11 @@ pub fn serve(listener: TcpListener, state: ApiState, options: &ServerOptions) ->
             .default_service(web::to(route::nothing))
             .wrap(from_fn(route::trace))
             .wrap(from_fn(route::tolerate))
-            .wrap(DefaultHeaders::new().add(("Cache-Control", "no-store")).add(("X-Content-Type-Options", "nosniff")))
+            .wrap(
+                DefaultHeaders::new()
+                    .add(("Cache-Control", "no-store"))
+                    .add(("X-Content-Type-Options", "nosniff")),
+            )
     })
     .workers(workers)
     .client_request_timeout(header_timeout)
@@ -109,14 +117,29 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(get("/readyz", health::ready))
         .service(get("/status", health::status))
         .service(get(concat!("/release-line/", package!()), read::head_line))
-        .service(get(concat!("/release-line/", package!(), "/{version}"), read::line))
+        .service(get(
+            concat!("/release-line/", package!(), "/{version}"),
+            read::line,
+        ))
         .service(get("/changes", read::changes))
         .service(get("/changes/{id}", read::change))
         .service(get("/packages", read::packages))
-        .service(get(concat!("/packages/", package!(), "/versions"), read::versions))
-        .service(get(concat!("/packages/", package!(), "/dependents"), read::dependents))
-        .service(get(concat!("/packages/", package!(), "/dependent-of"), read::parents))
-        .service(get(concat!("/packages/", package!(), "/release-lines"), read::lines))
+        .service(get(
+            concat!("/packages/", package!(), "/versions"),
+            read::versions,
+        ))
+        .service(get(
+            concat!("/packages/", package!(), "/dependents"),
+            read::dependents,
+        ))
+        .service(get(
+            concat!("/packages/", package!(), "/dependent-of"),
+            read::parents,
+        ))
+        .service(get(
+            concat!("/packages/", package!(), "/release-lines"),
+            read::lines,
+        ))
         .service(get(concat!("/packages/", package!()), read::package))
         .service(get("/rebuilds/{id}", rebuild::rebuild))
         .service(post("/rebuilds/{id}/retry", rebuild::retry));

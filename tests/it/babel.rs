@@ -200,6 +200,11 @@ pub async fn replay(core: &Core, history: &[Publish], notices: bool) -> usize {
     let mut taken: BTreeSet<(String, String)> = BTreeSet::new();
     let mut rebuilds = 0;
     for publish in history {
+        // What was given out to a rebuild before, nobody can publish by hand any more.
+        let key = (publish.name.clone(), publish.version.clone());
+        if notices && taken.contains(&key) {
+            continue;
+        }
         let mut open: VecDeque<(Map<String, Value>, Option<(WaveId, Version)>)> =
             [(publish.manifest.clone(), None)].into();
         while let Some((manifest, rebuilt)) = open.pop_front() {
