@@ -80,23 +80,23 @@ impl Oracle {
         origin: Option<Version>,
         manifest: &Map<String, Value>,
     ) {
-        let mut declares = BTreeMap::new();
-        for (parent, range) in manifest
-            .get("dependencies")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-        {
+        let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let declared = manifest.get("dependencies").and_then(Value::as_object);
+        for (parent, range) in declared.into_iter().flatten() {
             let range = range.as_str().unwrap();
-            let (parent, range) = match range.strip_prefix("npm:").and_then(|alias| {
+            let alias = range.strip_prefix("npm:").and_then(|alias| {
                 let at = alias[1..].find('@')? + 1;
                 Some((&alias[..at], &alias[at + 1..]))
-            }) {
-                Some((target, range)) => (target.to_owned(), range),
-                None => (parent.clone(), if range == "latest" { "*" } else { range }),
-            };
-            declares.insert(parent, EdgeRange::of(range));
+            });
+            let (parent, range) = alias.unwrap_or((parent, range));
+            let range = if range == "latest" { "*" } else { range };
+            texts.entry(parent.into()).or_default().push(range.into());
         }
+        // Two ranges to one package are one with an or between (rule 5).
+        let declares: BTreeMap<String, EdgeRange> = texts
+            .into_iter()
+            .map(|(parent, ranges)| (parent, EdgeRange::of(&ranges.join(" || "))))
+            .collect();
         for parent in declares.keys() {
             self.concerned
                 .entry(parent.clone())
