@@ -7,7 +7,7 @@
 mod request;
 pub mod worker;
 
-pub use request::Neighbours;
+pub use request::{Answer, Neighbours};
 
 use crate::ingest::{Core, Result, another};
 use crate::model::id::RebuildId;

@@ -6,14 +6,16 @@
 //! neighbour has answered, before the outcome is written.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Claimed, Neighbours, claim, settle, target};
+use super::{Answer, Claimed, Neighbours, claim, settle, target};
 use crate::ingest::{Core, IngestError, plan};
 use crate::model::id::{ChangeId, RebuildId};
 use crate::model::name::PackageName;
@@ -23,13 +25,14 @@ use crate::neighbours::{Class, Neighbour, Outcome};
 use crate::queue::retry::Attempt;
 use crate::queue::schedule::Schedule;
 use crate::queue::{Admission, Lane, Next, Refusal, after};
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// How many changes are planned at once.
 const PLANNING: usize = 32;
 
-/// How long after a failed step it is repeated: the store was away, most likely.
-const AGAIN: Millis = 1_000;
+/// How long after a failed step it is repeated: the store was away, most likely. Doubles up to [`AGAIN_AT_MOST`].
+const AGAIN: Millis = 500;
+const AGAIN_AT_MOST: Millis = 60_000;
 
 /// How much of the store's pending work is read at a time.
 const PAGE: usize = 1_000;
@@ -121,7 +124,7 @@ enum Done {
     Answered {
         work: Work,
         claimed: Box<Claimed>,
-        outcome: Outcome,
+        answer: Answer,
     },
     Settled {
         work: Work,
@@ -150,6 +153,8 @@ pub struct Worker {
     tasks: JoinSet<Done>,
     finished: Vec<String>,
     finishing: bool,
+    /// How often the step of an item failed in a row.
+    failures: HashMap<String, u32>,
 }
 
 impl Worker {
@@ -173,6 +178,7 @@ impl Worker {
             tasks: JoinSet::new(),
             finished: Vec::new(),
             finishing: false,
+            failures: HashMap::new(),
         };
         (worker, Inbox { sender, events })
     }
@@ -318,7 +324,9 @@ impl Worker {
         let core = self.core.clone();
         self.tasks.spawn(async move {
             let result = match &work.job {
-                Job::Plan { change, digest } => plan(&core, change, digest).await,
+                Job::Plan { change, digest } => caught(plan(&core, change, digest))
+                    .await
+                    .unwrap_or_else(|| Err(dead_step())),
                 Job::Send { .. } => Ok(Vec::new()),
             };
             Done::Planned { work, result }
@@ -418,11 +426,13 @@ impl Worker {
     fn send(&mut self, work: Work, claimed: Claimed) {
         let (core, neighbours) = (self.core.clone(), self.neighbours.clone());
         self.tasks.spawn(async move {
-            let outcome = neighbours.send(&core, &claimed).await;
+            let answer = caught(neighbours.send(&core, &claimed))
+                .await
+                .unwrap_or_else(|| died(&claimed, neighbours.warehouse.is_some()));
             Done::Answered {
                 work,
                 claimed: Box::new(claimed),
-                outcome,
+                answer,
             }
         });
     }
@@ -442,7 +452,7 @@ impl Worker {
                 match result {
                     Ok(new) => {
                         self.take_in(new);
-                        self.finished.push(work.id.clone());
+                        self.finish(&work);
                         if let Job::Plan { change, .. } = &work.job {
                             let _ = self.events.send(Event::Planned(change.clone()));
                         }
@@ -456,7 +466,7 @@ impl Worker {
                 Ok(None) => {
                     self.give_back(&work);
                     self.abandon(&work);
-                    self.finished.push(work.id.clone());
+                    self.finish(&work);
                     self.sends.done(&self.send_key(&work));
                 }
                 Err(error) => {
@@ -468,21 +478,23 @@ impl Worker {
             Done::Answered {
                 work,
                 claimed,
-                outcome,
+                answer,
             } => {
                 self.give_back(&work);
-                let next = self.judge(&claimed, &outcome);
+                let next = self.judge(&claimed, &answer);
+                let outcome = answer.outcome;
                 self.settling += 1;
                 let core = self.core.clone();
                 self.tasks.spawn(async move {
-                    let mut result = settle(&core, &claimed, &outcome, next).await;
+                    let step = || caught(settle(&core, &claimed, &outcome, next));
+                    let mut result = step().await.unwrap_or_else(|| Err(dead_step()));
                     // The outcome is known to nobody else: it is worth some patience with the store.
                     for _ in 0..5 {
                         if result.is_ok() {
                             break;
                         }
                         tokio::time::sleep(Duration::from_millis(200)).await;
-                        result = settle(&core, &claimed, &outcome, next).await;
+                        result = step().await.unwrap_or_else(|| Err(dead_step()));
                     }
                     Done::Settled { work, result }
                 });
@@ -492,7 +504,7 @@ impl Worker {
                 match result {
                     Ok(new) => {
                         self.take_in(new.into_iter().collect());
-                        self.finished.push(work.id.clone());
+                        self.finish(&work);
                         if let Job::Send { rebuild, .. } = &work.job {
                             let _ = self.events.send(Event::Settled(rebuild.clone()));
                         }
@@ -512,7 +524,7 @@ impl Worker {
 
     fn plan_again(&mut self, work: &Work, error: &IngestError) {
         tracing::error!(work = work.id, %error, "planning failed; it is repeated");
-        let due = self.core.clock.now() + AGAIN;
+        let due = self.again_at(&work.id);
         self.arrivals += 1;
         self.plans.push(
             &work.package,
@@ -529,12 +541,24 @@ impl Worker {
     fn send_again(&mut self, work: Work, error: &IngestError) {
         tracing::error!(work = work.id, %error, "a step of sending failed; it is repeated");
         let key = self.send_key(&work);
-        let due = self.core.clock.now() + AGAIN;
+        let due = self.again_at(&work.id);
         if let Job::Send { order, .. } = work.job {
             let id = work.id.clone();
             self.sends.push(&key, order, &id, due, Work { due, ..work });
         }
         self.sends.done(&key);
+    }
+
+    fn again_at(&mut self, id: &str) -> Millis {
+        let failures = self.failures.entry(id.to_owned()).or_default();
+        let wait = (AGAIN << (*failures).min(10)).min(AGAIN_AT_MOST);
+        *failures += 1;
+        self.core.clock.now() + wait
+    }
+
+    fn finish(&mut self, work: &Work) {
+        self.failures.remove(&work.id);
+        self.finished.push(work.id.clone());
     }
 
     fn give_back(&mut self, work: &Work) {
@@ -555,9 +579,17 @@ impl Worker {
     }
 
     /// What an outcome means for the lanes and for the rebuild.
-    fn judge(&mut self, claimed: &Claimed, outcome: &Outcome) -> Next {
+    fn judge(&mut self, claimed: &Claimed, answer: &Answer) -> Next {
+        let outcome = &answer.outcome;
         let now = self.core.clock.now();
         let jitter = jitter();
+        if !answer.contacted {
+            let id = claimed.rebuild.id.to_string();
+            for lane in self.lanes.values_mut() {
+                lane.abandoned(&id);
+            }
+            return after(outcome, &known(claimed, false, now, jitter));
+        }
         let id = claimed.rebuild.id.to_string();
         let to = target(&claimed.key, self.neighbours.warehouse.is_some());
         if outcome.neighbour != Neighbour::Registry {
@@ -586,13 +618,7 @@ impl Worker {
             // A build that is there already is what a promotion wants.
             return Next::SentEarlier;
         }
-        let attempt = Attempt {
-            tries: claimed.rebuild.tries + 1,
-            may_have_reached_before: claimed.may_have_reached_before,
-            pause_counts,
-            now_ms: now,
-            jitter,
-        };
+        let attempt = known(claimed, pause_counts, now, jitter);
         match (after(outcome, &attempt), paused_until) {
             // The lane decides when; the item itself is due at once, so that it can be a probe.
             (Next::PauseLane { neighbour, .. }, Some(_)) => Next::PauseLane {
@@ -615,6 +641,40 @@ impl Worker {
             let result = store.finish_work(&ids).await;
             Done::Finished { ids, result }
         });
+    }
+}
+
+fn known(claimed: &Claimed, pause_counts: bool, now_ms: Millis, jitter: f64) -> Attempt {
+    Attempt {
+        tries: claimed.rebuild.tries + 1,
+        may_have_reached_before: claimed.may_have_reached_before,
+        pause_counts,
+        now_ms,
+        jitter,
+    }
+}
+
+/// A step that dies must not take its package's place in the queues, or a send slot, with it.
+async fn caught<T>(step: impl Future<Output = T>) -> Option<T> {
+    AssertUnwindSafe(step).catch_unwind().await.ok()
+}
+
+/// The error of a step that died; what it did is in the log already.
+fn dead_step() -> IngestError {
+    StoreError::new(StoreErrorKind::Bug, "a step died").into()
+}
+
+/// What is known of an attempt that died: it may have reached the neighbour.
+fn died(claimed: &Claimed, has_warehouse: bool) -> Answer {
+    Answer {
+        outcome: Outcome {
+            class: Class::Retry { retry_after: None },
+            neighbour: target(&claimed.key, has_warehouse),
+            may_have_reached: true,
+            status: None,
+            message: "the attempt died inside feedsme".into(),
+        },
+        contacted: false,
     }
 }
 
