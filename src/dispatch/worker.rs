@@ -119,7 +119,7 @@ enum Done {
     },
     Claimed {
         work: Work,
-        result: Result<Option<Claimed>, IngestError>,
+        result: Result<Option<Box<Claimed>>, IngestError>,
     },
     Answered {
         work: Work,
@@ -592,13 +592,13 @@ impl Worker {
         }
         let id = claimed.rebuild.id.to_string();
         let to = target(&claimed.key, self.neighbours.warehouse.is_some());
-        if outcome.neighbour != Neighbour::Registry {
+        if outcome.neighbour == Neighbour::Registry {
+            self.lanes.entry(to).or_default().abandoned(&id);
+        } else {
             self.lanes
                 .entry(Neighbour::Registry)
                 .or_default()
                 .succeeded(&id, now);
-        } else {
-            self.lanes.entry(to).or_default().abandoned(&id);
         }
         let promotion_is_there =
             outcome.class == Class::Exists && claimed.key.slot != Slot::Publish;

@@ -45,16 +45,17 @@ pub(super) async fn plan(
     let planned_before = latest
         .as_ref()
         .is_some_and(|latest| latest.change == change.id);
-    if answered.is_none() && !planned_before {
-        if let Some(latest) = &latest {
-            let window =
-                Millis::try_from(core.rules.duplicate_window.as_millis()).unwrap_or(Millis::MAX);
-            let ended = ended(core, latest).await?;
-            if decide::is_duplicate(change, latest, ended, window) {
-                return Ok(Outcome::new(Verdict::Duplicate {
-                    of: latest.change.clone(),
-                }));
-            }
+    if answered.is_none()
+        && !planned_before
+        && let Some(latest) = &latest
+    {
+        let window =
+            Millis::try_from(core.rules.duplicate_window.as_millis()).unwrap_or(Millis::MAX);
+        let ended = ended(core, latest).await?;
+        if decide::is_duplicate(change, latest, ended, window) {
+            return Ok(Outcome::new(Verdict::Duplicate {
+                of: latest.change.clone(),
+            }));
         }
     }
     let generation = enter(core, change).await?;

@@ -94,7 +94,7 @@ pub fn step(state: &PackageState, described: &Described, source: &Source, now: M
         return Step::Done;
     }
 
-    let answered = notice.and_then(|_| row).and_then(answered_by_notice);
+    let answered = notice.and(row).and_then(answered_by_notice);
     let mut commit = PackageCommit::at(&state.name, state.seq);
     let stamp = next_stamp(state, now);
     commit.statics.stamp = Some(stamp);
@@ -360,17 +360,16 @@ fn adopt(state: &PackageState, described: &Described, commit: &mut PackageCommit
                 ..RowWrite::new(row.key.clone(), Expect::Nothing, row.born)
             }),
         }
-        if commit.statics.top.is_none() {
-            if let Some(top) = state
+        if commit.statics.top.is_none()
+            && let Some(top) = state
                 .top
                 .as_ref()
                 .filter(|top| top.version == row.key.version)
-            {
-                commit.statics.top = Some(Top {
-                    origin,
-                    ..top.clone()
-                });
-            }
+        {
+            commit.statics.top = Some(Top {
+                origin,
+                ..top.clone()
+            });
         }
     }
 }

@@ -80,9 +80,9 @@ impl Oracle {
         origin: Option<Version>,
         manifest: &Map<String, Value>,
     ) {
-        let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        let declared = manifest.get("dependencies").and_then(Value::as_object);
-        for (parent, range) in declared.into_iter().flatten() {
+        let mut ranges: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let dependencies = manifest.get("dependencies").and_then(Value::as_object);
+        for (parent, range) in dependencies.into_iter().flatten() {
             let range = range.as_str().unwrap();
             let alias = range.strip_prefix("npm:").and_then(|alias| {
                 let at = alias[1..].find('@')? + 1;
@@ -90,12 +90,12 @@ impl Oracle {
             });
             let (parent, range) = alias.unwrap_or((parent, range));
             let range = if range == "latest" { "*" } else { range };
-            texts.entry(parent.into()).or_default().push(range.into());
+            ranges.entry(parent.into()).or_default().push(range.into());
         }
         // Two ranges to one package are one with an or between (rule 5).
-        let declares: BTreeMap<String, EdgeRange> = texts
+        let declares: BTreeMap<String, EdgeRange> = ranges
             .into_iter()
-            .map(|(parent, ranges)| (parent, EdgeRange::of(&ranges.join(" || "))))
+            .map(|(parent, all)| (parent, EdgeRange::of(&all.join(" || "))))
             .collect();
         for parent in declares.keys() {
             self.concerned
@@ -163,7 +163,7 @@ impl Oracle {
     }
 }
 
-async fn core(dir: &tempfile::TempDir) -> Core {
+fn core(dir: &tempfile::TempDir) -> Core {
     let options = Options {
         durability: Durability::Off,
         ..Options::default()
@@ -193,6 +193,9 @@ async fn post(core: &Core, manifest: &Map<String, Value>) -> (ChangeId, Vec<Work
     (accepted.id, work)
 }
 
+/// A manifest to publish; of a rebuild with its wave and origin.
+type Notice = (Map<String, Value>, Option<(WaveId, Version)>);
+
 /// Replays the first `publishes` of the history from `from` on and checks every decision; with `notices`, every rebuild
 /// is claimed and its notice comes back at once. Returns how many rebuilds there were.
 pub async fn replay(core: &Core, history: &[Publish], notices: bool) -> usize {
@@ -205,8 +208,7 @@ pub async fn replay(core: &Core, history: &[Publish], notices: bool) -> usize {
         if notices && taken.contains(&key) {
             continue;
         }
-        let mut open: VecDeque<(Map<String, Value>, Option<(WaveId, Version)>)> =
-            [(publish.manifest.clone(), None)].into();
+        let mut open: VecDeque<Notice> = [(publish.manifest.clone(), None)].into();
         while let Some((manifest, rebuilt)) = open.pop_front() {
             let name = manifest["name"].as_str().unwrap().to_owned();
             let version = Version::parse(manifest["version"].as_str().unwrap()).unwrap();
@@ -297,7 +299,7 @@ pub async fn replay(core: &Core, history: &[Publish], notices: bool) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_8_the_whole_history_of_babel_without_notices() {
     let dir = tempfile::tempdir().unwrap();
-    let core = core(&dir).await;
+    let core = core(&dir);
     let started = std::time::Instant::now();
     let take: usize = std::env::var("TAKE")
         .ok()
@@ -312,7 +314,7 @@ async fn rule_8_the_whole_history_of_babel_without_notices() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_8_the_whole_history_of_babel_with_notices() {
     let dir = tempfile::tempdir().unwrap();
-    let core = core(&dir).await;
+    let core = core(&dir);
     let started = std::time::Instant::now();
     let rebuilds = replay(&core, &history(), true).await;
     println!("{rebuilds} rebuilds in {:?}", started.elapsed());
