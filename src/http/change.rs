@@ -17,9 +17,9 @@ use super::server::{ApiState, ServerOptions};
 use super::unread::refused;
 use super::wait::{self, Outcome};
 use crate::ingest::{Posted, accept};
+use crate::model::IncomingChange;
 use crate::model::env::Env;
 use crate::model::id::ChangeId;
-use crate::model::IncomingChange;
 
 /// What a change is answered with.
 #[derive(Serialize)]
@@ -82,7 +82,9 @@ async fn read(
     payload: &mut web::Payload,
 ) -> Result<(Posted, Option<Instant>)> {
     let headers = request.headers();
-    let deadline = Query::of(request)?.wait()?.map(|wait| Instant::now() + wait);
+    let deadline = Query::of(request)?
+        .wait()?
+        .map(|wait| Instant::now() + wait);
     let key = params::idempotency_key(headers)?;
     params::must_be_json(headers)?;
     let bytes = body(options, request, payload).await?;
@@ -93,23 +95,41 @@ async fn read(
         (None, None) => None,
     };
     let promote = incoming.promotes();
-    Ok((Posted { document: incoming.document, env, promote, key }, deadline))
+    Ok((
+        Posted {
+            document: incoming.document,
+            env,
+            promote,
+            key,
+        },
+        deadline,
+    ))
 }
 
 fn environment(state: &ApiState, name: &str) -> Result<Env> {
     let environments = &state.core.rules.environments;
     environments.find(name).cloned().ok_or_else(|| {
         let known: Vec<&str> = environments.iter().map(Env::as_str).collect();
-        let text = format!("env: {:?} is not an environment: use {}", clip(name), known.join(", "));
+        let text = format!(
+            "env: {:?} is not an environment: use {}",
+            clip(name),
+            known.join(", ")
+        );
         ApiError::invalid("unknown_environment", "env", text)
     })
 }
 
 /// The body without its attachments.
-async fn body(options: &ServerOptions, request: &HttpRequest, payload: &mut web::Payload) -> Result<Vec<u8>> {
+async fn body(
+    options: &ServerOptions,
+    request: &HttpRequest,
+    payload: &mut web::Payload,
+) -> Result<Vec<u8>> {
     let headers = request.headers();
     let limit = options.body_limit;
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let announced = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(BodyError::TooLarge { limit }.into());
     }
@@ -125,12 +145,23 @@ async fn body(options: &ServerOptions, request: &HttpRequest, payload: &mut web:
             Ok(Some(Ok(piece))) => piece,
             Ok(Some(Err(_))) => {
                 let text = "the body ended before it was complete";
-                return Err(ApiError::new(StatusCode::BAD_REQUEST, "incomplete_body", text));
+                return Err(ApiError::new(
+                    StatusCode::BAD_REQUEST,
+                    "incomplete_body",
+                    text,
+                ));
             }
             Ok(None) => return Ok(reader.finish()?),
             Err(_) => {
-                let text = format!("nothing of the body came for {} seconds", options.body_timeout.as_secs());
-                return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", text));
+                let text = format!(
+                    "nothing of the body came for {} seconds",
+                    options.body_timeout.as_secs()
+                );
+                return Err(ApiError::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "body_timeout",
+                    text,
+                ));
             }
         };
         if reader.is_encoded() {
@@ -145,7 +176,11 @@ async fn body(options: &ServerOptions, request: &HttpRequest, payload: &mut web:
     }
 }
 
-async fn accepted(state: &ApiState, posted: &Posted, deadline: Option<Instant>) -> Result<HttpResponse> {
+async fn accepted(
+    state: &ApiState,
+    posted: &Posted,
+    deadline: Option<Instant>,
+) -> Result<HttpResponse> {
     // Before the work is handed over, so that nothing that comes of it is missed.
     let events = deadline.map(|deadline| (deadline, state.inbox.events()));
     let accepted = accept(&state.core, posted).await?;
@@ -159,5 +194,9 @@ async fn accepted(state: &ApiState, posted: &Posted, deadline: Option<Instant>) 
         None => None,
         Some((deadline, events)) => Some(wait::first_level(state, &id, events, deadline).await),
     };
-    Ok(ok(&Answer { ok: true, id, outcome }))
+    Ok(ok(&Answer {
+        ok: true,
+        id,
+        outcome,
+    }))
 }

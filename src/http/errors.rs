@@ -46,12 +46,23 @@ struct Body<'a> {
 impl ApiError {
     /// An error of this status; `code` is stable, `text` is for people.
     pub fn new(status: StatusCode, code: &'static str, text: impl Into<String>) -> Self {
-        Self { status, code, text: text.into(), field: None, retry_after: None, allow: None, bare: false }
+        Self {
+            status,
+            code,
+            text: text.into(),
+            field: None,
+            retry_after: None,
+            allow: None,
+            bare: false,
+        }
     }
 
     /// 400: `field` says where the mistake is.
     pub fn invalid(code: &'static str, field: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { field: Some(field.into()), ..Self::new(StatusCode::BAD_REQUEST, code, text) }
+        Self {
+            field: Some(field.into()),
+            ..Self::new(StatusCode::BAD_REQUEST, code, text)
+        }
     }
 
     /// 404.
@@ -62,15 +73,22 @@ impl ApiError {
     /// 405 with the methods that are allowed.
     pub fn method(allow: &'static str) -> Self {
         let text = format!("this method is not allowed here: use {allow}");
-        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", text) }
+        Self {
+            allow: Some(allow),
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", text)
+        }
     }
 
     /// 503 with `Retry-After`.
     pub fn unavailable(code: &'static str, text: impl Into<String>) -> Self {
-        Self { retry_after: Some(COME_BACK), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, text) }
+        Self {
+            retry_after: Some(COME_BACK),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, text)
+        }
     }
 
     /// The same with a message that does not begin with the status, where others parse the text.
+    #[must_use]
     pub fn bare(self) -> Self {
         Self { bare: true, ..self }
     }
@@ -106,7 +124,12 @@ impl ResponseError for ApiError {
         }
         json(
             &mut response,
-            &Body { ok: false, message: self.to_string(), code: self.code, field: self.field.as_deref() },
+            &Body {
+                ok: false,
+                message: self.to_string(),
+                code: self.code,
+                field: self.field.as_deref(),
+            },
         )
     }
 }
@@ -114,7 +137,9 @@ impl ResponseError for ApiError {
 /// Finishes an answer with a JSON body.
 pub fn json(response: &mut actix_web::HttpResponseBuilder, body: &impl Serialize) -> HttpResponse {
     match serde_json::to_vec(body) {
-        Ok(bytes) => response.content_type("application/json; charset=utf-8").body(bytes),
+        Ok(bytes) => response
+            .content_type("application/json; charset=utf-8")
+            .body(bytes),
         Err(error) => {
             tracing::error!(%error, "an answer cannot be written as JSON");
             HttpResponse::InternalServerError().finish()
@@ -157,7 +182,10 @@ impl From<IngestError> for ApiError {
 impl From<ChangeError> for ApiError {
     fn from(error: ChangeError) -> Self {
         let field = Some(error.field.clone()).filter(|field| !field.is_empty());
-        Self { field, ..Self::new(StatusCode::BAD_REQUEST, error.code, error.to_string()) }
+        Self {
+            field,
+            ..Self::new(StatusCode::BAD_REQUEST, error.code, error.to_string())
+        }
     }
 }
 

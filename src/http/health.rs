@@ -13,11 +13,16 @@ use crate::query::time::Time;
 
 /// GET `/healthcheck`, `/healthcheck.html`, `/livez`: the process answers (contract.md 1.2).
 pub async fn alive() -> HttpResponse {
-    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ok")
+    HttpResponse::Ok()
+        .content_type("text/plain; charset=utf-8")
+        .body("ok")
 }
 
 /// GET `/readyz`: the store can be read and written, and the worker answers; else 503.
-pub async fn ready(state: web::Data<ApiState>, options: web::Data<ServerOptions>) -> Result<HttpResponse> {
+pub async fn ready(
+    state: web::Data<ApiState>,
+    options: web::Data<ServerOptions>,
+) -> Result<HttpResponse> {
     let not_ready = |text: &str| ApiError::unavailable("not_ready", text);
     if state.stopping.is_cancelled() {
         return Err(not_ready("the service is stopping"));
@@ -52,15 +57,25 @@ struct StatusView {
 }
 
 /// GET `/status`: queue depths and paused lanes.
-pub async fn status(state: web::Data<ApiState>, options: web::Data<ServerOptions>) -> Result<HttpResponse> {
+pub async fn status(
+    state: web::Data<ApiState>,
+    options: web::Data<ServerOptions>,
+) -> Result<HttpResponse> {
     let Ok(Some(status)) = timeout(options.ready_timeout, state.inbox.status()).await else {
-        return Err(ApiError::unavailable("worker_away", "the worker does not answer"));
+        return Err(ApiError::unavailable(
+            "worker_away",
+            "the worker does not answer",
+        ));
     };
     Ok(ok(&StatusView {
         planning: status.planning,
         waiting: status.waiting,
         sending: status.sending,
         idle: status.is_idle(),
-        paused: status.paused.iter().map(|(neighbour, since)| (neighbour.as_str(), Time(*since))).collect(),
+        paused: status
+            .paused
+            .iter()
+            .map(|(neighbour, since)| (neighbour.as_str(), Time(*since)))
+            .collect(),
     }))
 }

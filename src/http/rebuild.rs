@@ -29,9 +29,13 @@ pub async fn rebuild(state: State, id: web::Path<String>) -> Result<HttpResponse
 pub async fn retry(state: State, id: web::Path<String>) -> Result<HttpResponse> {
     let id = RebuildId::new(id.into_inner());
     let store = &*state.core.store;
-    let index = query::rebuild::index(store, &id).await?.ok_or_else(not_found)?;
+    let index = query::rebuild::index(store, &id)
+        .await?
+        .ok_or_else(not_found)?;
     let Some(work) = dispatch::revive(&state.core, &index.name, &index.key, &id).await? else {
-        let found = query::rebuild::rebuild(store, &id).await?.ok_or_else(not_found)?;
+        let found = query::rebuild::rebuild(store, &id)
+            .await?
+            .ok_or_else(not_found)?;
         return Err(refused(&found));
     };
     state.inbox.put(vec![work]);
@@ -43,8 +47,14 @@ fn refused(found: &RebuildView) -> ApiError {
     let why = match found.progress.state {
         // Another request retried it between the two reads, or in this very moment.
         Standing::Dead => "it is being retried already".to_owned(),
-        Standing::Queued | Standing::Sending => "it is not given up and goes on by itself".to_owned(),
+        Standing::Queued | Standing::Sending => {
+            "it is not given up and goes on by itself".to_owned()
+        }
         _ => "only a rebuild that was given up can be retried".to_owned(),
     };
-    ApiError::new(StatusCode::CONFLICT, "not_dead", format!("{} {why}", found.progress.sentence))
+    ApiError::new(
+        StatusCode::CONFLICT,
+        "not_dead",
+        format!("{} {why}", found.progress.sentence),
+    )
 }

@@ -32,7 +32,9 @@ where
     F::Output: Responder + 'static,
 {
     let reads = guard::Any(guard::Get()).or(guard::Head());
-    web::resource(path).route(web::route().guard(reads).to(handler)).default_service(refuse("GET, HEAD"))
+    web::resource(path)
+        .route(web::route().guard(reads).to(handler))
+        .default_service(refuse("GET, HEAD"))
 }
 
 /// A route that answers POST.
@@ -42,16 +44,23 @@ where
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    web::resource(path).route(web::post().to(handler)).default_service(refuse("POST"))
+    web::resource(path)
+        .route(web::post().to(handler))
+        .default_service(refuse("POST"))
 }
 
 fn refuse(allow: &'static str) -> actix_web::Route {
-    web::route().to(move |rest: web::Payload| async move { refused(&ApiError::method(allow), rest).await })
+    web::route()
+        .to(move |rest: web::Payload| async move { refused(&ApiError::method(allow), rest).await })
 }
 
 /// Every other path.
 pub async fn nothing(rest: web::Payload) -> HttpResponse {
-    refused(&ApiError::not_found("not_found", "there is nothing here"), rest).await
+    refused(
+        &ApiError::not_found("not_found", "there is nothing here"),
+        rest,
+    )
+    .await
 }
 
 /// Tolerates what the original tolerated (contract.md 1.2): a slash at the end, and any letter case in the fixed parts of the
@@ -80,7 +89,11 @@ fn plain(path: &str) -> Option<String> {
         trimmed => trimmed,
     };
     let parts: Vec<&str> = trimmed.split('/').collect();
-    let fixed = |at: usize, name: &str| parts.get(at).is_some_and(|part| part.eq_ignore_ascii_case(name));
+    let fixed = |at: usize, name: &str| {
+        parts
+            .get(at)
+            .is_some_and(|part| part.eq_ignore_ascii_case(name))
+    };
     let lower = if fixed(1, "v2") && fixed(2, "change") {
         2
     } else {
@@ -90,7 +103,13 @@ fn plain(path: &str) -> Option<String> {
     let spelled: Vec<String> = parts
         .iter()
         .enumerate()
-        .map(|(at, part)| if at <= lower { part.to_ascii_lowercase() } else { (*part).to_owned() })
+        .map(|(at, part)| {
+            if at <= lower {
+                part.to_ascii_lowercase()
+            } else {
+                (*part).to_owned()
+            }
+        })
         .collect();
     Some(spelled.join("/")).filter(|spelled| spelled != path)
 }
@@ -104,7 +123,10 @@ pub async fn trace(
     let method: Method = request.method().clone();
     let span = tracing::info_span!("request", %method, route = tracing::field::Empty, status = tracing::field::Empty);
     let response = next.call(request).instrument(span.clone()).await?;
-    let route = response.request().match_pattern().unwrap_or_else(|| "none".to_owned());
+    let route = response
+        .request()
+        .match_pattern()
+        .unwrap_or_else(|| "none".to_owned());
     let status = response.status().as_u16();
     span.record("route", route.as_str());
     span.record("status", status);

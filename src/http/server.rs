@@ -56,7 +56,7 @@ impl Default for ServerOptions {
             body_limit: 500_000_000,
             document_limit: 1 << 20,
             header_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_mins(1),
             keep_alive: Duration::from_secs(75),
             linger: Duration::from_secs(5),
             ready_timeout: Duration::from_secs(2),
@@ -71,7 +71,11 @@ impl Default for ServerOptions {
 ///
 /// # Errors
 /// The listener cannot be made non-blocking.
-pub fn serve(listener: TcpListener, state: ApiState, options: &ServerOptions) -> std::io::Result<Server> {
+pub fn serve(
+    listener: TcpListener,
+    state: ApiState,
+    options: &ServerOptions,
+) -> std::io::Result<Server> {
     let seconds = options.shutdown_timeout.as_secs();
     let (workers, header_timeout) = (options.workers.max(1), options.header_timeout);
     let (keep_alive, linger) = (options.keep_alive, options.linger);
@@ -85,7 +89,11 @@ pub fn serve(listener: TcpListener, state: ApiState, options: &ServerOptions) ->
             .default_service(web::to(route::nothing))
             .wrap(from_fn(route::trace))
             .wrap(from_fn(route::tolerate))
-            .wrap(DefaultHeaders::new().add(("Cache-Control", "no-store")).add(("X-Content-Type-Options", "nosniff")))
+            .wrap(
+                DefaultHeaders::new()
+                    .add(("Cache-Control", "no-store"))
+                    .add(("X-Content-Type-Options", "nosniff")),
+            )
     })
     .workers(workers)
     .client_request_timeout(header_timeout)
@@ -109,14 +117,29 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(get("/readyz", health::ready))
         .service(get("/status", health::status))
         .service(get(concat!("/release-line/", package!()), read::head_line))
-        .service(get(concat!("/release-line/", package!(), "/{version}"), read::line))
+        .service(get(
+            concat!("/release-line/", package!(), "/{version}"),
+            read::line,
+        ))
         .service(get("/changes", read::changes))
         .service(get("/changes/{id}", read::change))
         .service(get("/packages", read::packages))
-        .service(get(concat!("/packages/", package!(), "/versions"), read::versions))
-        .service(get(concat!("/packages/", package!(), "/dependents"), read::dependents))
-        .service(get(concat!("/packages/", package!(), "/dependent-of"), read::parents))
-        .service(get(concat!("/packages/", package!(), "/release-lines"), read::lines))
+        .service(get(
+            concat!("/packages/", package!(), "/versions"),
+            read::versions,
+        ))
+        .service(get(
+            concat!("/packages/", package!(), "/dependents"),
+            read::dependents,
+        ))
+        .service(get(
+            concat!("/packages/", package!(), "/dependent-of"),
+            read::parents,
+        ))
+        .service(get(
+            concat!("/packages/", package!(), "/release-lines"),
+            read::lines,
+        ))
         .service(get(concat!("/packages/", package!()), read::package))
         .service(get("/rebuilds/{id}", rebuild::rebuild))
         .service(post("/rebuilds/{id}/retry", rebuild::retry));

@@ -19,7 +19,10 @@ use super::errors::ApiError;
 pub async fn refused(error: &ApiError, rest: web::Payload) -> HttpResponse {
     let (response, body) = error.error_response().into_parts();
     let bytes = to_bytes(body).await.unwrap_or_default();
-    response.set_body(BoxBody::new(Answer { bytes: Some(bytes), _rest: rest }))
+    response.set_body(BoxBody::new(Answer {
+        bytes: Some(bytes),
+        _rest: rest,
+    }))
 }
 
 struct Answer {
@@ -34,7 +37,10 @@ impl MessageBody for Answer {
         BodySize::Sized(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
     }
 
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
         Poll::Ready(self.bytes.take().map(Ok))
     }
 }

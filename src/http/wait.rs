@@ -111,7 +111,11 @@ async fn heard(events: &mut Receiver<Event>, id: &ChangeId, level: &Level) -> Lo
             }
         };
         match event {
-            Event::Planned(change) if !level.planned && (change == *id || level.follows(&change)) => return Look::Everything,
+            Event::Planned(change)
+                if !level.planned && (change == *id || level.follows(&change)) =>
+            {
+                return Look::Everything;
+            }
             Event::Settled(rebuild) if level.waits_for(&rebuild) => settled.push(rebuild),
             _ => {}
         }
@@ -129,7 +133,11 @@ struct Level {
 
 impl Level {
     fn is_done(&self) -> bool {
-        self.planned && self.rebuilds.values().all(|(_, standing)| standing.is_settled())
+        self.planned
+            && self
+                .rebuilds
+                .values()
+                .all(|(_, standing)| standing.is_settled())
     }
 
     fn follows(&self, change: &ChangeId) -> bool {
@@ -137,7 +145,9 @@ impl Level {
     }
 
     fn waits_for(&self, id: &RebuildId) -> bool {
-        self.rebuilds.get(id).is_some_and(|(_, standing)| !standing.is_settled())
+        self.rebuilds
+            .get(id)
+            .is_some_and(|(_, standing)| !standing.is_settled())
     }
 
     async fn look_or_log(&mut self, state: &ApiState, id: &ChangeId, what: &Look) {
@@ -174,7 +184,9 @@ impl Level {
         let store = &*state.core.store;
         let mut id = self.of.clone().unwrap_or_else(|| id.clone());
         let planned = loop {
-            let Some(planned) = store.change(&id).await?.and_then(|change| change.planned) else { return Ok(()) };
+            let Some(planned) = store.change(&id).await?.and_then(|change| change.planned) else {
+                return Ok(());
+            };
             match planned.verdict {
                 Verdict::Duplicate { of } if self.of.is_none() => {
                     self.of = Some(of.clone());
@@ -188,9 +200,13 @@ impl Level {
         loop {
             let page: Vec<Decision> = store.decisions(&id, skip, PAGE).await?;
             skip += page.len();
-            let ids: Vec<RebuildId> = page.iter().filter_map(|decision| decision.rebuild.clone()).collect();
+            let ids: Vec<RebuildId> = page
+                .iter()
+                .filter_map(|decision| decision.rebuild.clone())
+                .collect();
             for index in store.rebuilds(&ids).await?.into_iter().flatten() {
-                self.rebuilds.insert(index.id.clone(), (index, Standing::Queued));
+                self.rebuilds
+                    .insert(index.id.clone(), (index, Standing::Queued));
             }
             if page.len() < PAGE {
                 self.planned = true;
@@ -210,6 +226,10 @@ impl Level {
         };
         let mut rebuilds: Vec<FirstLevel> = self.rebuilds.into_values().map(view).collect();
         rebuilds.sort_by(|one, other| one.package.cmp(&other.package));
-        Outcome { done, planned: self.planned, rebuilds }
+        Outcome {
+            done,
+            planned: self.planned,
+            rebuilds,
+        }
     }
 }

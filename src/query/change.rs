@@ -52,7 +52,12 @@ impl From<Change> for ChangeView {
     fn from(change: Change) -> Self {
         let sentence = sentence::change(&change);
         let (planned, verdict, rebuilds, skips) = match change.planned {
-            Some(planned) => (Some(Time(planned.at)), Some(planned.verdict), planned.rebuilds, planned.skips),
+            Some(planned) => (
+                Some(Time(planned.at)),
+                Some(planned.verdict),
+                planned.rebuilds,
+                planned.skips,
+            ),
             None => (None, None, 0, 0),
         };
         Self {
@@ -171,32 +176,56 @@ pub fn decisions_after(cursor: &str) -> Option<usize> {
 /// The changes, newest first.
 pub async fn changes(store: &dyn Store, after: After, limit: usize) -> Result<Page<ChangeView>> {
     let found = store.changes(after, limit + 1).await?;
-    let cursor = |change: &Change| page::cursor(CHANGES, &format!("{}/{}", change.accepted, change.id));
+    let cursor =
+        |change: &Change| page::cursor(CHANGES, &format!("{}/{}", change.accepted, change.id));
     Ok(Page::cut(found, limit, cursor).map(ChangeView::from))
 }
 
 /// A change and the decisions after the first `skip`.
-pub async fn change(store: &dyn Store, id: &ChangeId, skip: usize, limit: usize) -> Result<Option<ChangeDetail>> {
-    let Some(change) = store.change(id).await? else { return Ok(None) };
+pub async fn change(
+    store: &dyn Store,
+    id: &ChangeId,
+    skip: usize,
+    limit: usize,
+) -> Result<Option<ChangeDetail>> {
+    let Some(change) = store.change(id).await? else {
+        return Ok(None);
+    };
     let found = store.decisions(id, skip, limit + 1).await?;
-    let page = Page::cut(found, limit, |_| page::cursor(DECISIONS, &skip.saturating_add(limit).to_string()));
-    let ids: Vec<RebuildId> = page.items.iter().filter_map(|one| one.rebuild.clone()).collect();
+    let page = Page::cut(found, limit, |_| {
+        page::cursor(DECISIONS, &skip.saturating_add(limit).to_string())
+    });
+    let ids: Vec<RebuildId> = page
+        .items
+        .iter()
+        .filter_map(|one| one.rebuild.clone())
+        .collect();
     let mut progresses = rebuild::progresses(store, &ids).await?;
     let decisions = page.map(|decision| {
-        let rebuild = decision
-            .rebuild
-            .clone()
-            .map(|id| DecidedRebuild { progress: progresses.remove(&id), id });
+        let rebuild = decision.rebuild.clone().map(|id| DecidedRebuild {
+            progress: progresses.remove(&id),
+            id,
+        });
         view(decision, rebuild)
     });
-    Ok(Some(ChangeDetail { change: change.into(), decisions }))
+    Ok(Some(ChangeDetail {
+        change: change.into(),
+        decisions,
+    }))
 }
 
 fn view(decision: Decision, rebuild: Option<DecidedRebuild>) -> DecisionView {
     let sentence = sentence::decision(&decision);
-    let flag = |flag| FlagView { sentence: sentence::flag(&flag), flag };
+    let flag = |flag| FlagView {
+        sentence: sentence::flag(&flag),
+        flag,
+    };
     DecisionView {
-        decision: if decision.is_rebuild() { "rebuild" } else { "skip" },
+        decision: if decision.is_rebuild() {
+            "rebuild"
+        } else {
+            "skip"
+        },
         reason: decision.reason.code(),
         sentence,
         inputs: Inputs {

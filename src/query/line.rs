@@ -27,7 +27,11 @@ pub struct LineView {
 }
 
 /// The release line of a package at a version, or its head. `None` if there is none.
-pub async fn line(store: &dyn Store, name: &PackageName, version: Option<&Version>) -> Result<Option<LineView>> {
+pub async fn line(
+    store: &dyn Store,
+    name: &PackageName,
+    version: Option<&Version>,
+) -> Result<Option<LineView>> {
     if managed(store, name).await?.is_none() {
         return Ok(None);
     }
@@ -39,7 +43,9 @@ pub async fn line(store: &dyn Store, name: &PackageName, version: Option<&Versio
     let mut dependents = BTreeMap::new();
     let mut after: Option<PackageName> = None;
     loop {
-        let page = store.line_dependents(name, &line.version, after.as_ref(), PAGE).await?;
+        let page = store
+            .line_dependents(name, &line.version, after.as_ref(), PAGE)
+            .await?;
         let full = page.len() == PAGE;
         after = page.last().map(|(name, _)| name.clone());
         dependents.extend(page);
@@ -47,5 +53,10 @@ pub async fn line(store: &dyn Store, name: &PackageName, version: Option<&Versio
             break;
         }
     }
-    Ok(Some(LineView { pkg: line.package, version: line.version, previous_version: line.previous, dependents }))
+    Ok(Some(LineView {
+        pkg: line.package,
+        version: line.version,
+        previous_version: line.previous,
+        dependents,
+    }))
 }

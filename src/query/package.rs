@@ -12,7 +12,7 @@ use crate::model::id::{ChangeId, RebuildId, WaveId};
 use crate::model::name::PackageName;
 use crate::model::package::RowKey;
 use crate::semver::Version;
-use crate::store::{Dependent, Line, Published, Result, Store, Want};
+use crate::store::{Dependent, Line, Published, Result, Store, Want, WantOpen};
 
 /// What is known of a package at one glance.
 #[derive(Clone, Debug, Serialize)]
@@ -144,9 +144,15 @@ pub fn lines_after(cursor: &str) -> Option<Version> {
 }
 
 /// The managed packages in the order of their names.
-pub async fn packages(store: &dyn Store, after: Option<&PackageName>, limit: usize) -> Result<Page<PackageName>> {
+pub async fn packages(
+    store: &dyn Store,
+    after: Option<&PackageName>,
+    limit: usize,
+) -> Result<Page<PackageName>> {
     let names = store.names(after, limit + 1).await?;
-    Ok(Page::cut(names, limit, |name| page::cursor(PACKAGES, name.as_str())))
+    Ok(Page::cut(names, limit, |name| {
+        page::cursor(PACKAGES, name.as_str())
+    }))
 }
 
 /// A package, with at most `limit` dependents.
@@ -156,14 +162,22 @@ pub async fn package(
     name: &PackageName,
     limit: usize,
 ) -> Result<Option<PackageView>> {
-    let Some(state) = managed(store, name).await? else { return Ok(None) };
+    let want = Want {
+        open: WantOpen::All,
+        ..Want::statics(name)
+    };
+    let Some(state) = state(store, want).await? else {
+        return Ok(None);
+    };
     let mut promoted = BTreeMap::new();
     for env in environments.iter() {
         if let Some(latest) = store.latest_promotion(name, env).await? {
             promoted.insert(env.as_str().to_owned(), latest.version);
         }
     }
-    let (highest, highest_origin) = state.top.map_or((None, None), |top| (Some(top.version), top.origin));
+    let (highest, highest_origin) = state
+        .top
+        .map_or((None, None), |top| (Some(top.version), top.origin));
     Ok(Some(PackageView {
         name: name.clone(),
         versions: store.published(name).await?.len(),
@@ -172,7 +186,11 @@ pub async fn package(
         head: state.head.map(|head| head.version),
         dependent_of: state.dependent_of,
         environments: promoted,
-        reserved: state.open.into_iter().map(|(wave, version)| Reserved { version, wave }).collect(),
+        reserved: state
+            .open
+            .into_iter()
+            .map(|(wave, version)| Reserved { version, wave })
+            .collect(),
         dependents: list_dependents(store, name, None, limit).await?,
     }))
 }
@@ -190,23 +208,39 @@ pub async fn versions(
     let mut published = store.published(name).await?;
     published.retain(|one| below.is_none_or(|below| one.version < *below));
     published.sort_by(|one, other| other.version.cmp(&one.version));
-    let page = Page::cut(published, limit, |one| page::cursor(VERSIONS, &one.version.to_string()));
-    let keys = page.items.iter().map(|one| RowKey::publish(&one.version)).collect();
-    let Some(state) = state(store, Want::rows(name, keys)).await? else { return Ok(None) };
-    Ok(Some(page.map(|Published { version, origin, tag }| {
-        let row = state.row(&RowKey::publish(&version));
-        let facts = row.and_then(|row| row.facts.as_ref());
-        VersionView {
-            tag,
-            origin,
-            noticed: facts.and_then(|facts| facts.noticed).map(Time),
-            change: facts.and_then(|facts| facts.notice.clone()),
-            rebuild: row.and_then(|row| row.rebuild.as_ref()).map(|rebuild| rebuild.id.clone()),
-            with: facts.and_then(|facts| facts.with.clone()),
-            lines: facts.and_then(|facts| facts.attach.clone()),
-            version,
-        }
-    })))
+    let page = Page::cut(published, limit, |one| {
+        page::cursor(VERSIONS, &one.version.to_string())
+    });
+    let keys = page
+        .items
+        .iter()
+        .map(|one| RowKey::publish(&one.version))
+        .collect();
+    let Some(state) = state(store, Want::rows(name, keys)).await? else {
+        return Ok(None);
+    };
+    Ok(Some(page.map(
+        |Published {
+             version,
+             origin,
+             tag,
+         }| {
+            let row = state.row(&RowKey::publish(&version));
+            let facts = row.and_then(|row| row.facts.as_ref());
+            VersionView {
+                tag,
+                origin,
+                noticed: facts.and_then(|facts| facts.noticed).map(Time),
+                change: facts.and_then(|facts| facts.notice.clone()),
+                rebuild: row
+                    .and_then(|row| row.rebuild.as_ref())
+                    .map(|rebuild| rebuild.id.clone()),
+                with: facts.and_then(|facts| facts.with.clone()),
+                lines: facts.and_then(|facts| facts.attach.clone()),
+                version,
+            }
+        },
+    )))
 }
 
 /// Who depends on a package now, in the order of names; those whose highest version dropped it are left out.
@@ -234,20 +268,48 @@ async fn list_dependents(
         let page = store.dependents(name, after.as_ref(), limit + 1).await?;
         let full = page.len() > limit;
         after = page.last().map(|last| last.dependent.clone());
-        found.extend(page.into_iter().filter_map(|Dependent { dependent, top, range }| {
-            range.map(|range| DependentView { name: dependent, version: top, range })
-        }));
+        found.extend(page.into_iter().filter_map(
+            |Dependent {
+                 dependent,
+                 top,
+                 range,
+             }| {
+                range.map(|range| DependentView {
+                    name: dependent,
+                    version: top,
+                    range,
+                })
+            },
+        ));
         if !full || found.len() > limit {
-            return Ok(Page::cut(found, limit, |one| page::cursor(DEPENDENTS, one.name.as_str())));
+            return Ok(Page::cut(found, limit, |one| {
+                page::cursor(DEPENDENTS, one.name.as_str())
+            }));
         }
     }
 }
 
 /// Whom the highest version of a package depends on: managed parents, after the first `skip`.
-pub async fn parents(store: &dyn Store, name: &PackageName, skip: usize, limit: usize) -> Result<Option<ParentsView>> {
-    let Some(state) = managed(store, name).await? else { return Ok(None) };
-    let (version, edges) = state.top.map_or((None, Vec::new()), |top| (Some(top.version), top.edges));
-    let wants: Vec<Want> = edges.iter().map(|edge| Want::statics(&edge.parent)).collect();
+pub async fn parents(
+    store: &dyn Store,
+    name: &PackageName,
+    skip: usize,
+    limit: usize,
+) -> Result<Option<ParentsView>> {
+    let want = Want {
+        top_edges: true,
+        ..Want::statics(name)
+    };
+    let Some(state) = state(store, want).await? else {
+        return Ok(None);
+    };
+    let (version, edges) = state
+        .top
+        .map_or((None, Vec::new()), |top| (Some(top.version), top.edges));
+    let wants: Vec<Want> = edges
+        .iter()
+        .map(|edge| Want::statics(&edge.parent))
+        .collect();
     let known = store.packages(&wants).await?;
     let parents: Vec<ParentView> = edges
         .into_iter()
@@ -276,15 +338,23 @@ pub async fn lines(
     below: Option<&Version>,
     limit: usize,
 ) -> Result<Option<Page<LineEntry>>> {
-    let Some(state) = managed(store, name).await? else { return Ok(None) };
+    let Some(state) = managed(store, name).await? else {
+        return Ok(None);
+    };
     let head = state.head.map(|head| head.version);
     let mut lines = store.lines(name).await?;
     lines.retain(|line| below.is_none_or(|below| line.version < *below));
     lines.sort_by(|one, other| other.version.cmp(&one.version));
-    let page = Page::cut(lines, limit, |line| page::cursor(LINES, &line.version.to_string()));
-    Ok(Some(page.map(|Line { version, previous, .. }| LineEntry {
-        head: head.as_ref() == Some(&version),
-        version,
-        previous_version: previous,
-    })))
+    let page = Page::cut(lines, limit, |line| {
+        page::cursor(LINES, &line.version.to_string())
+    });
+    Ok(Some(page.map(
+        |Line {
+             version, previous, ..
+         }| LineEntry {
+            head: head.as_ref() == Some(&version),
+            version,
+            previous_version: previous,
+        },
+    )))
 }

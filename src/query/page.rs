@@ -25,7 +25,10 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// The same page with other entries.
     pub fn map<U>(self, with: impl FnMut(T) -> U) -> Page<U> {
-        Page { items: self.items.into_iter().map(with).collect(), next: self.next }
+        Page {
+            items: self.items.into_iter().map(with).collect(),
+            next: self.next,
+        }
     }
 
     /// Cuts a list that was read one entry beyond the limit; `cursor` makes the cursor after the last entry that stays.
@@ -45,7 +48,9 @@ pub fn cursor(kind: &str, key: &str) -> String {
 /// The key in a cursor of the list `kind`; `None` if it is not one of ours.
 pub fn key(kind: &str, cursor: &str) -> Option<String> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
-    text.strip_prefix(kind)?.strip_prefix(':').map(str::to_owned)
+    text.strip_prefix(kind)?
+        .strip_prefix(':')
+        .map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -60,7 +60,9 @@ impl Standing {
 }
 
 fn is_sent(rebuild: &Rebuild, attempts: &[Attempt]) -> bool {
-    attempts.iter().any(|one| one.number == rebuild.attempt && one.outcome == SENT)
+    attempts
+        .iter()
+        .any(|one| one.number == rebuild.attempt && one.outcome == SENT)
 }
 
 /// One attempt at sending.
@@ -166,7 +168,9 @@ pub struct Made {
 
 /// A rebuild by its id.
 pub async fn rebuild(store: &dyn Store, id: &RebuildId) -> Result<Option<RebuildView>> {
-    let Some(index) = index(store, id).await? else { return Ok(None) };
+    let Some(index) = index(store, id).await? else {
+        return Ok(None);
+    };
     let mut found = load(store, vec![index]).await?;
     Ok(found.pop().map(|(index, current, attempts)| RebuildView {
         id: index.id.clone(),
@@ -183,16 +187,28 @@ pub async fn rebuild(store: &dyn Store, id: &RebuildId) -> Result<Option<Rebuild
 
 /// What never changes about a rebuild.
 pub async fn index(store: &dyn Store, id: &RebuildId) -> Result<Option<RebuildIndex>> {
-    Ok(store.rebuilds(std::slice::from_ref(id)).await?.pop().flatten())
+    Ok(store
+        .rebuilds(std::slice::from_ref(id))
+        .await?
+        .pop()
+        .flatten())
 }
 
 /// Where several rebuilds stand, by id; those that do not exist are left out.
-pub async fn progresses(store: &dyn Store, ids: &[RebuildId]) -> Result<BTreeMap<RebuildId, Progress>> {
+pub async fn progresses(
+    store: &dyn Store,
+    ids: &[RebuildId],
+) -> Result<BTreeMap<RebuildId, Progress>> {
     let indexes: Vec<RebuildIndex> = store.rebuilds(ids).await?.into_iter().flatten().collect();
     let found = load(store, indexes).await?;
     Ok(found
         .into_iter()
-        .map(|(index, current, attempts)| (index.id.clone(), progress(&index, current.as_ref(), attempts)))
+        .map(|(index, current, attempts)| {
+            (
+                index.id.clone(),
+                progress(&index, current.as_ref(), attempts),
+            )
+        })
         .collect())
 }
 
@@ -200,14 +216,21 @@ pub async fn progresses(store: &dyn Store, ids: &[RebuildId]) -> Result<BTreeMap
 /// state does not say it.
 pub async fn standings(store: &dyn Store, indexes: &[RebuildIndex]) -> Result<Vec<Standing>> {
     let currents = currents(store, indexes).await?;
-    stream::iter(indexes.iter().zip(currents).map(|(index, current)| async move {
-        let Some(current) = current else { return Ok(Standing::Replaced) };
-        let attempts = match current.state {
-            RebuildState::Sending => store.attempts(&index.id).await?,
-            _ => Vec::new(),
-        };
-        Ok(Standing::of(&current, &attempts))
-    }))
+    stream::iter(
+        indexes
+            .iter()
+            .zip(currents)
+            .map(|(index, current)| async move {
+                let Some(current) = current else {
+                    return Ok(Standing::Replaced);
+                };
+                let attempts = match current.state {
+                    RebuildState::Sending => store.attempts(&index.id).await?,
+                    _ => Vec::new(),
+                };
+                Ok(Standing::of(&current, &attempts))
+            }),
+    )
     .buffered(AT_ONCE)
     .try_collect()
     .await
@@ -215,11 +238,16 @@ pub async fn standings(store: &dyn Store, indexes: &[RebuildIndex]) -> Result<Ve
 
 /// The rebuild columns of the rows, where they still are those of the rebuild.
 async fn currents(store: &dyn Store, indexes: &[RebuildIndex]) -> Result<Vec<Option<Rebuild>>> {
-    let wants: Vec<Want> =
-        indexes.iter().map(|index| Want::rows(&index.name, vec![index.key.clone()])).collect();
+    let wants: Vec<Want> = indexes
+        .iter()
+        .map(|index| Want::rows(&index.name, vec![index.key.clone()]))
+        .collect();
     let states = store.packages(&wants).await?;
     let current = |(state, index): (crate::model::package::PackageState, &RebuildIndex)| {
-        state.row(&index.key).and_then(|row| row.rebuild.clone()).filter(|rebuild| rebuild.id == index.id)
+        state
+            .row(&index.key)
+            .and_then(|row| row.rebuild.clone())
+            .filter(|rebuild| rebuild.id == index.id)
     };
     Ok(states.into_iter().zip(indexes).map(current).collect())
 }
@@ -229,10 +257,15 @@ async fn load(
     indexes: Vec<RebuildIndex>,
 ) -> Result<Vec<(RebuildIndex, Option<Rebuild>, Vec<Attempt>)>> {
     let currents = currents(store, &indexes).await?;
-    stream::iter(indexes.into_iter().zip(currents).map(|(index, current)| async move {
-        let attempts = store.attempts(&index.id).await?;
-        Ok((index, current, attempts))
-    }))
+    stream::iter(
+        indexes
+            .into_iter()
+            .zip(currents)
+            .map(|(index, current)| async move {
+                let attempts = store.attempts(&index.id).await?;
+                Ok((index, current, attempts))
+            }),
+    )
     .buffered(AT_ONCE)
     .try_collect()
     .await
@@ -240,16 +273,25 @@ async fn load(
 
 fn progress(index: &RebuildIndex, current: Option<&Rebuild>, attempts: Vec<Attempt>) -> Progress {
     let last = attempts.last().map_or(0, |one| one.number);
-    let state = current.map_or(Standing::Replaced, |rebuild| Standing::of(rebuild, &attempts));
+    let state = current.map_or(Standing::Replaced, |rebuild| {
+        Standing::of(rebuild, &attempts)
+    });
     let sentence = match current {
-        Some(rebuild) => sentence::rebuild(&index.name, &index.key, rebuild, state == Standing::Sent),
-        None => format!("{}@{} was sent again later, by another rebuild.", index.name, index.key.version),
+        Some(rebuild) => {
+            sentence::rebuild(&index.name, &index.key, rebuild, state == Standing::Sent)
+        }
+        None => format!(
+            "{}@{} was sent again later, by another rebuild.",
+            index.name, index.key.version
+        ),
     };
     Progress {
         state,
         sentence,
         attempt: current.map_or(last, |rebuild| rebuild.attempt),
-        due: current.filter(|_| state == Standing::Queued).map(|rebuild| Time(rebuild.due)),
+        due: current
+            .filter(|_| state == Standing::Queued)
+            .map(|rebuild| Time(rebuild.due)),
         ended_because: current.and_then(|rebuild| rebuild.ended_because.clone()),
         confirmed_by: current.and_then(|rebuild| rebuild.confirmed_by.clone()),
         attempts: attempts.into_iter().map(AttemptView::from).collect(),

@@ -31,7 +31,10 @@ mod tests {
     #[test]
     fn milliseconds_are_always_three_digits() {
         assert_eq!(Time(0).to_string(), "1970-01-01T00:00:00.000Z");
-        assert_eq!(Time(1_793_613_600_120).to_string(), "2026-11-02T10:00:00.120Z");
+        assert_eq!(
+            Time(1_793_613_600_120).to_string(),
+            "2026-11-02T10:00:00.120Z"
+        );
         assert_eq!(Time(i64::MAX).to_string(), "unknown");
     }
 }

@@ -40,7 +40,11 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             rules: Rules::default(),
-            options: ServerOptions { workers: 1, shutdown_timeout: Duration::from_secs(3), ..ServerOptions::default() },
+            options: ServerOptions {
+                workers: 1,
+                shutdown_timeout: Duration::from_secs(3),
+                ..ServerOptions::default()
+            },
             worker: true,
             warehouse: true,
             clock: Clock::system(),
@@ -84,18 +88,33 @@ pub async fn alone() -> Service {
 pub async fn start(setup: Setup, sandbox: Option<&Sandbox>) -> Service {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { durability: Durability::Off, readers: 2 };
+    let options = Options {
+        durability: Durability::Off,
+        readers: 2,
+    };
     let store = Arc::new(SqliteStore::open(&dir.path().join("feedsme.sqlite3"), options).unwrap());
-    let core = Core { store: store.clone(), rules: Arc::new(setup.rules), clock: setup.clock };
+    let core = Core {
+        store: store.clone(),
+        rules: Arc::new(setup.rules),
+        clock: setup.clock,
+    };
     let url = |of: fn(&Sandbox) -> String| sandbox.map_or_else(|| NOBODY.to_owned(), of);
     let neighbours = Neighbours {
         build_service: BuildService::new(&Endpoint::new(url(Sandbox::build_service_url))).unwrap(),
-        warehouse: setup.warehouse.then(|| Warehouse::new(&Endpoint::new(url(Sandbox::warehouse_url))).unwrap()),
+        warehouse: setup
+            .warehouse
+            .then(|| Warehouse::new(&Endpoint::new(url(Sandbox::warehouse_url))).unwrap()),
         registry: Registry::new(&Endpoint::new(url(Sandbox::registry_url))).unwrap(),
     };
     let options = WorkerOptions {
         owner: "test".into(),
-        concurrency: [Neighbour::BuildService, Neighbour::Warehouse, Neighbour::Registry].map(|one| (one, 8)).into(),
+        concurrency: [
+            Neighbour::BuildService,
+            Neighbour::Warehouse,
+            Neighbour::Registry,
+        ]
+        .map(|one| (one, 8))
+        .into(),
         grace: Duration::from_millis(500),
     };
     let stop = CancellationToken::new();
@@ -105,7 +124,11 @@ pub async fn start(setup: Setup, sandbox: Option<&Sandbox>) -> Service {
     }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let state = ApiState { core: core.clone(), inbox: inbox.clone(), stopping: stop.clone() };
+    let state = ApiState {
+        core: core.clone(),
+        inbox: inbox.clone(),
+        stopping: stop.clone(),
+    };
     let server = serve(listener, state, &setup.options).unwrap();
     let handle = server.handle();
     tokio::spawn(server);
@@ -125,7 +148,12 @@ pub async fn start(setup: Setup, sandbox: Option<&Sandbox>) -> Service {
 impl Service {
     /// GET; the status and the JSON.
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        let response = self.client.get(format!("{}{path}", self.url)).send().await.unwrap();
+        let response = self
+            .client
+            .get(format!("{}{path}", self.url))
+            .send()
+            .await
+            .unwrap();
         let status = response.status().as_u16();
         (status, response.json().await.unwrap())
     }
@@ -139,7 +167,12 @@ impl Service {
 
     /// POST of a JSON body; the status and the JSON.
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        self.post_bytes(path, &[("content-type", "application/json")], body.to_string()).await
+        self.post_bytes(
+            path,
+            &[("content-type", "application/json")],
+            body.to_string(),
+        )
+        .await
     }
 
     /// POST of any body with any headers.
@@ -169,12 +202,16 @@ impl Service {
 
     /// Publishes a version by hand and waits until it is planned; the change's id.
     pub async fn publish(&self, name: &str, version: &str, dependencies: Value) -> String {
-        self.change("/change", &document(name, version, dependencies)).await
+        self.change("/change", &document(name, version, dependencies))
+            .await
     }
 
     /// Waits until a change is planned; the change.
     pub async fn planned(&self, id: &str) -> Value {
-        self.until(&format!("/changes/{id}"), |change| !change["planned"].is_null()).await
+        self.until(&format!("/changes/{id}"), |change| {
+            !change["planned"].is_null()
+        })
+        .await
     }
 
     /// Reads until `seen` holds, for at most ten seconds.
@@ -185,13 +222,17 @@ impl Service {
             if seen(&body) {
                 return body;
             }
-            assert!(tokio::time::Instant::now() < deadline, "{path} never came to it: {body:#}");
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{path} never came to it: {body:#}"
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }
 
 /// A publish document, as npm posts it.
+#[allow(clippy::needless_pass_by_value, reason = "called with json!(…)")]
 pub fn document(name: &str, version: &str, dependencies: Value) -> Value {
     json!({
         "_id": name,

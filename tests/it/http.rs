@@ -14,7 +14,9 @@ use crate::helpers::Service;
 
 /// Sends these very bytes and returns what comes back until the server closes, or falls silent for two seconds.
 async fn raw(service: &Service, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", service.port)).await.unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", service.port))
+        .await
+        .unwrap();
     stream.write_all(bytes).await.unwrap();
     answer(&mut stream).await
 }
