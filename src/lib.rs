@@ -21,6 +21,9 @@
 //! * [`query`]: what people and programs are told.
 //! * [`http`]: how changes and questions come in.
 
+pub mod app;
+pub mod cli;
+pub mod demo;
 pub mod dispatch;
 pub mod http;
 pub mod ingest;

@@ -16,7 +16,6 @@ use feedsme::model::id::{ChangeId, WaveId};
 use feedsme::model::work::{Job, Work};
 use feedsme::plan::Rules;
 use feedsme::semver::Version;
-use feedsme::store::Store;
 use feedsme::store::sqlite::{Durability, Options, SqliteStore};
 use serde_json::{Map, Value, json};
 
@@ -81,23 +80,23 @@ impl Oracle {
         origin: Option<Version>,
         manifest: &Map<String, Value>,
     ) {
-        let mut declares = BTreeMap::new();
-        for (parent, range) in manifest
-            .get("dependencies")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-        {
+        let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let declared = manifest.get("dependencies").and_then(Value::as_object);
+        for (parent, range) in declared.into_iter().flatten() {
             let range = range.as_str().unwrap();
-            let (parent, range) = match range.strip_prefix("npm:").and_then(|alias| {
+            let alias = range.strip_prefix("npm:").and_then(|alias| {
                 let at = alias[1..].find('@')? + 1;
                 Some((&alias[..at], &alias[at + 1..]))
-            }) {
-                Some((target, range)) => (target.to_owned(), range),
-                None => (parent.clone(), if range == "latest" { "*" } else { range }),
-            };
-            declares.insert(parent, EdgeRange::of(range));
+            });
+            let (parent, range) = alias.unwrap_or((parent, range));
+            let range = if range == "latest" { "*" } else { range };
+            texts.entry(parent.into()).or_default().push(range.into());
         }
+        // Two ranges to one package are one with an or between (rule 5).
+        let declares: BTreeMap<String, EdgeRange> = texts
+            .into_iter()
+            .map(|(parent, ranges)| (parent, EdgeRange::of(&ranges.join(" || "))))
+            .collect();
         for parent in declares.keys() {
             self.concerned
                 .entry(parent.clone())
@@ -201,6 +200,11 @@ pub async fn replay(core: &Core, history: &[Publish], notices: bool) -> usize {
     let mut taken: BTreeSet<(String, String)> = BTreeSet::new();
     let mut rebuilds = 0;
     for publish in history {
+        // What was given out to a rebuild before, nobody can publish by hand any more.
+        let key = (publish.name.clone(), publish.version.clone());
+        if notices && taken.contains(&key) {
+            continue;
+        }
         let mut open: VecDeque<(Map<String, Value>, Option<(WaveId, Version)>)> =
             [(publish.manifest.clone(), None)].into();
         while let Some((manifest, rebuilt)) = open.pop_front() {
