@@ -419,11 +419,14 @@ impl Worker {
                 }
                 Job::Plan { .. } => Ok(None),
             };
-            Done::Claimed { work, result }
+            Done::Claimed {
+                work,
+                result: result.map(|claimed| claimed.map(Box::new)),
+            }
         });
     }
 
-    fn send(&mut self, work: Work, claimed: Claimed) {
+    fn send(&mut self, work: Work, claimed: Box<Claimed>) {
         let (core, neighbours) = (self.core.clone(), self.neighbours.clone());
         self.tasks.spawn(async move {
             let answer = caught(neighbours.send(&core, &claimed))
@@ -431,7 +434,7 @@ impl Worker {
                 .unwrap_or_else(|| died(&claimed, neighbours.warehouse.is_some()));
             Done::Answered {
                 work,
-                claimed: Box::new(claimed),
+                claimed,
                 answer,
             }
         });
