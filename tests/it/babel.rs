@@ -55,12 +55,12 @@ struct Known {
     version: Version,
     origin: Option<Version>,
     /// parent → range, as declared.
-    declares: BTreeMap<String, EdgeRange>,
+    declares: HashMap<String, String>,
 }
 
 #[derive(Default)]
 struct Oracle {
-    packages: HashMap<String, Vec<Known>>,
+    packages: HashMap<String, BTreeMap<Version, Known>>,
     /// Who ever declared the parent: only to be quick about who can be concerned at all.
     concerned: HashMap<String, BTreeSet<String>>,
     in_wave: HashMap<String, BTreeSet<String>>,
@@ -93,9 +93,9 @@ impl Oracle {
             ranges.entry(parent.into()).or_default().push(range.into());
         }
         // Two ranges to one package are one with an or between (rule 5).
-        let declares: BTreeMap<String, EdgeRange> = ranges
+        let declares: HashMap<String, String> = ranges
             .into_iter()
-            .map(|(parent, all)| (parent, EdgeRange::of(&all.join(" || "))))
+            .map(|(parent, all)| (parent, all.join(" || ")))
             .collect();
         for parent in declares.keys() {
             self.concerned
@@ -103,48 +103,36 @@ impl Oracle {
                 .or_default()
                 .insert(name.to_owned());
         }
-        self.packages
-            .entry(name.to_owned())
-            .or_default()
-            .push(Known {
-                version: version.clone(),
-                origin,
-                declares,
-            });
+        let known = Known {
+            version: version.clone(),
+            origin,
+            declares,
+        };
+        let versions = self.packages.entry(name.to_owned()).or_default();
+        versions.insert(version.clone(), known);
     }
 
     /// Rule 8, over all versions.
     fn decide(&mut self, wave: &str, root: &str, version: &Version) -> BTreeMap<String, Expected> {
-        let published = &self.packages[root];
-        let origin = published
-            .iter()
-            .find(|known| known.version == *version)
-            .unwrap()
-            .origin
-            .clone();
+        let origin = self.packages[root][version].origin.clone();
         let in_wave = self.in_wave.entry(wave.to_owned()).or_default();
         in_wave.insert(root.to_owned());
         let mut expected = BTreeMap::new();
+        // The same few texts come up again and again.
+        let mut asked: HashMap<&str, bool> = HashMap::new();
         for dependent in self.concerned.get(root).into_iter().flatten() {
             let versions = &self.packages[dependent];
-            let highest = versions.iter().max_by_key(|known| &known.version).unwrap();
-            let admits = |known: &&Known| {
-                known
-                    .declares
-                    .get(root)
-                    .is_some_and(|range| range.admits(version, origin.as_ref()))
-            };
-            let base = if highest.declares.contains_key(root) {
-                versions
-                    .iter()
-                    .filter(admits)
-                    .max_by_key(|known| &known.version)
-            } else {
-                None
-            };
+            let (_, highest) = versions.last_key_value().unwrap();
+            let admits = |range: &str| EdgeRange::of(range).admits(version, origin.as_ref());
+            let base = highest.declares.get(root).and_then(|_| {
+                versions.values().rev().find(|known| {
+                    let range = known.declares.get(root);
+                    range.is_some_and(|range| *asked.entry(range).or_insert_with(|| admits(range)))
+                })
+            });
             let answer = match base {
                 None if !highest.declares.contains_key(root) => Expected::Skip("no_longer_depends"),
-                None if matches!(highest.declares[root], EdgeRange::Nothing(_)) => {
+                None if EdgeRange::of(&highest.declares[root]).nothing().is_some() => {
                     Expected::Skip("admits_nothing")
                 }
                 None => Expected::Skip("out_of_range"),
@@ -259,10 +247,7 @@ pub async fn replay(core: &Core, history: &[Publish], notices: bool) -> usize {
                         .await
                         .unwrap()
                         .unwrap();
-                    let base = oracle.packages[item.package.as_str()]
-                        .iter()
-                        .find(|known| known.version == claimed.rebuild.base)
-                        .unwrap();
+                    let base = &oracle.packages[item.package.as_str()][&claimed.rebuild.base];
                     let origin = base.origin.clone().unwrap_or_else(|| base.version.clone());
                     let want = feedsme::store::Want::rows(
                         &item.package,
