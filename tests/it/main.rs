@@ -6,6 +6,7 @@ mod babel;
 mod helpers;
 mod http;
 mod neighbours;
+mod rules;
 mod sandbox;
 mod semver;
 mod store;
