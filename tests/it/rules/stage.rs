@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use feedsme::app::{self, Running};
+use feedsme::ingest;
+use feedsme::model::document::Document;
 use feedsme::model::id::ChangeId;
 use feedsme::model::name::PackageName;
 use feedsme::neighbours::Endpoint;
-use feedsme::sandbox::{Received, Role, Sandbox, SandboxOptions, Tarball};
+use feedsme::sandbox::{Fault, FaultKind, Received, Role, Sandbox, SandboxOptions, Tarball};
 use feedsme::semver::Version;
 use feedsme::settings::{Settings, StoreAddress};
 use serde_json::{Value, json};
@@ -107,14 +109,7 @@ impl Stage {
     /// Nothing is left to do, nothing senseless was sent, no line is in a loop; then everything stops.
     pub async fn end(self) {
         self.quiet().await;
-        for sent in self.received(&[Role::Build, Role::Warehouse]) {
-            let document = sent.document.as_ref().unwrap();
-            let version = sent.version.as_deref().unwrap_or_default();
-            let manifest = &document["versions"][version];
-            assert!(Version::parse(version).is_ok(), "{}", sent.summary());
-            assert_eq!(manifest["version"], version, "{}", sent.summary());
-            assert_eq!(manifest["name"], document["name"], "{}", sent.summary());
-        }
+        self.sensible();
         let mut cursor = String::new();
         loop {
             let page = self.read(&format!("/changes?limit=500{cursor}")).await;
@@ -280,7 +275,9 @@ impl Stage {
             let published = count(&|r| r.role == Role::Warehouse && r.outcome == "published");
             let from_warehouse = count(&|r| r.role == Role::Build && r.from_warehouse);
             let queued = count(&|r| r.role == Role::Build && r.outcome == "queued");
-            let noticed = count(&|r| r.role == Role::Notice && r.status == Some(200));
+            let noticed = count(&|r| {
+                r.role == Role::Notice && (r.status == Some(200) || r.outcome.starts_with("fault"))
+            });
             let hand = self.by_hand.load(Ordering::SeqCst);
             let complete = published + hand <= from_warehouse && queued <= noticed;
             times = if idle && complete { times + 1 } else { 0 };
@@ -295,6 +292,44 @@ impl Stage {
             );
             sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Lets no notice of this package through any more; what was sent is given back to redeliver it.
+    pub fn hold_notices(&self, package: &str, times: u32) {
+        let fault = Fault::once(Role::Notice, FaultKind::Hang).of(package);
+        self.sandbox.fail(fault.times(times));
+    }
+
+    /// Posts the notice of what was sent, as the build service does.
+    pub async fn redeliver(&self, package: &str, version: &str) -> String {
+        let requests = self.sandbox.requests();
+        let sent = requests
+            .iter()
+            .rev()
+            .find(|r| {
+                [Role::Build, Role::Warehouse].contains(&r.role)
+                    && r.package.as_deref() == Some(package)
+                    && r.version.as_deref() == Some(version)
+            })
+            .unwrap_or_else(|| panic!("{package}@{version} was not sent\n{}", shown(&requests)));
+        let document = sent.document.clone().unwrap();
+        let env = text(&document["env"]);
+        self.change(
+            &format!("/v2/change/{env}"),
+            &json!({"data": document, "promote": true}),
+        )
+        .await
+    }
+
+    /// Makes a version known without its publish, as an import does.
+    pub async fn import(&self, document: &Value) {
+        self.sandbox
+            .publish(document.clone(), &Tarball::Synthetic(2048))
+            .unwrap();
+        let document = Document::from_json(document.as_object().unwrap().clone(), "").unwrap();
+        ingest::import(&self.running().core, &document)
+            .await
+            .unwrap();
     }
 
     /// Waits until the record of the neighbours is as wanted.
@@ -342,8 +377,27 @@ impl Stage {
             .collect()
     }
 
-    /// What they took since the last time this was asked.
+    /// Nothing senseless was sent.
+    fn sensible(&self) {
+        for sent in self.received(&[Role::Build, Role::Warehouse]) {
+            let document = sent.document.as_ref().unwrap();
+            let version = sent.version.as_deref().unwrap_or_default();
+            let manifest = &document["versions"][version];
+            assert!(Version::parse(version).is_ok(), "{}", sent.summary());
+            assert_eq!(manifest["version"], version, "{}", sent.summary());
+            assert_eq!(manifest["name"], document["name"], "{}", sent.summary());
+            let file = format!("{}-{version}.tgz", text(&document["name"]));
+            let tarball = sent.tarball().unwrap();
+            assert_eq!(tarball.name, file, "{}", sent.summary());
+            assert!(tarball.valid && tarball.bytes > 0, "{}", sent.summary());
+            assert_eq!(sent.attachments.len(), 1, "{}", sent.summary());
+            assert!(sent.idempotency_key.is_some(), "{}", sent.summary());
+        }
+    }
+
+    /// What they took since the last time this was asked. Only when it is quiet.
     pub fn news(&self) -> Vec<String> {
+        self.sensible();
         let taken = self.taken();
         // Those who count what is outstanding must not lose what was forgotten.
         self.sandbox.forget_requests();
