@@ -25,7 +25,8 @@ pub fn prefixes(base: &Version, increment: Increment) -> Vec<String> {
 ///
 /// `taken` says whether a version of the package exists in any state: published, reserved, or ever given out.
 /// `published` is only looked at for [`Increment::Patch`]: the patch increment is refused if the base is a prerelease
-/// published by hand, or if a version published by hand lies between the base's origin and the new version.
+/// published by hand or descends from one (the patch increment of 1.1.0-beta.1 is 1.1.0, which is the people's to
+/// publish), or if a version published by hand lies between the base's origin and the new version.
 pub fn next(
     base: &Version,
     origin: Option<&Version>,
@@ -33,8 +34,8 @@ pub fn next(
     taken: impl Fn(&Version) -> bool,
     published: &[Published],
 ) -> Option<Version> {
-    if increment == Increment::Patch && !(base.is_prerelease() && origin.is_none()) {
-        let from = origin.unwrap_or(base);
+    let from = origin.unwrap_or(base);
+    if increment == Increment::Patch && !from.is_prerelease() {
         let in_the_way = |new: &Version| {
             published
                 .iter()
@@ -145,6 +146,28 @@ mod tests {
         assert_eq!(
             next(&v("1.1.0-beta.0"), None, Increment::Patch, free, &[]),
             Some(v("1.1.0-beta.1"))
+        );
+        assert_eq!(
+            next(
+                &v("1.1.0-beta.1"),
+                Some(&v("1.1.0-beta.0")),
+                Increment::Patch,
+                free,
+                &[]
+            ),
+            Some(v("1.1.0-beta.2")),
+            "not 1.1.0"
+        );
+        assert_eq!(
+            next(
+                &v("5.0.1-0"),
+                Some(&v("5.0.0")),
+                Increment::Patch,
+                free,
+                &[]
+            ),
+            Some(v("5.0.1")),
+            "made before the setting was changed"
         );
     }
 }
