@@ -195,11 +195,12 @@ impl Watch {
         }
     }
 
-    /// Waits for `work`; `None` if nothing moved for the idle time.
+    /// Waits for `work`; `None` if nothing moved for the idle time. Looks again after one idle time at the latest: the
+    /// deadline comes nearer when the connection is there before its time is over.
     async fn guard<F: Future>(&self, idle: Duration, work: F) -> Option<F::Output> {
         let mut work = pin!(work);
         loop {
-            let deadline = self.deadline(idle);
+            let deadline = self.deadline(idle).min(Instant::now() + idle);
             tokio::select! {
                 biased;
                 output = &mut work => return Some(output),
