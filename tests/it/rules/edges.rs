@@ -95,7 +95,11 @@ async fn rule_3_only_dependencies_count_unless_a_setting_says_so() {
 #[tokio::test]
 async fn rule_3_the_setting_adds_optional_and_peer_dependencies_with_npms_precedence() {
     let stage = Stage::with(|settings| {
-        settings.edges = vec![EdgeField::Dependencies, EdgeField::Optional, EdgeField::Peer];
+        settings.edges = vec![
+            EdgeField::Dependencies,
+            EdgeField::Optional,
+            EdgeField::Peer,
+        ];
     })
     .await;
     let id = in_other_fields(&stage).await;
@@ -154,7 +158,11 @@ async fn rule_4_every_form_of_a_range() {
     let mut expected = BTreeMap::new();
     for (at, (form, said)) in forms.iter().enumerate() {
         let name = format!("c{at:02}");
-        let key = if form.starts_with("npm:") { "alias" } else { "root" };
+        let key = if form.starts_with("npm:") {
+            "alias"
+        } else {
+            "root"
+        };
         stage
             .change("/change", &doc(&name, "1.0.0", &on(key, form)))
             .await;
@@ -184,7 +192,10 @@ async fn rule_4_every_form_of_a_range() {
         assert!(said.contains(sentence), "{form}: {said}");
     }
     // "latest" counts for the line as well: the Node software's hazard 16.
-    let latest = forms.iter().position(|(form, _)| *form == "latest").unwrap();
+    let latest = forms
+        .iter()
+        .position(|(form, _)| *form == "latest")
+        .unwrap();
     let line = stage.goes_with("root", "1.0.0").await;
     assert_eq!(line[format!("c{latest:02}")], "1.0.0");
     stage.end().await;

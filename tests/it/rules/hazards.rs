@@ -26,7 +26,12 @@ async fn two_majors(stage: &Stage) {
 fn nothing_undefined(stage: &Stage) {
     for sent in stage.sandbox.requests() {
         let text = sent.document.unwrap_or_default().to_string();
-        for word in ["undefined", "child-null", "\"latest\":null", "\"latest\": null"] {
+        for word in [
+            "undefined",
+            "child-null",
+            "\"latest\":null",
+            "\"latest\": null",
+        ] {
             assert!(!text.contains(word), "{text}");
         }
     }
@@ -209,7 +214,9 @@ async fn hazard_9_errors_of_the_build_service_are_seen_and_the_change_is_answere
         },
         FaultKind::EmptyStream,
     ] {
-        stage.sandbox.fail(Fault::once(Role::Build, kind).of("child"));
+        stage
+            .sandbox
+            .fail(Fault::once(Role::Build, kind).of("child"));
     }
     let mut body = doc("root", "1.0.1", &json!({}));
     body["__published"] = json!(true);
@@ -238,7 +245,10 @@ async fn hazard_10_a_child_published_a_moment_ago_is_seen() {
             doc(&root, "1.0.1", &json!({})),
             doc(&child, "5.0.0", &on(&root, "^1.0.0")),
         );
-        tokio::join!(stage.change("/change", &one), stage.change("/change", &other));
+        tokio::join!(
+            stage.change("/change", &one),
+            stage.change("/change", &other)
+        );
         stage.quiet().await;
         let line = stage.goes_with(&root, "1.0.1").await;
         assert!(
@@ -538,7 +548,10 @@ async fn hazard_23_mistakes_are_answered_400_and_latest_is_an_environment() {
         ("/v2/change/dev", json!({"data": null})),
         ("/v2/change/dev", json!({"data": "text"})),
         ("/change/dev", json!([])),
-        ("/v2/change/nowhere", json!({"data": doc("a", "1.0.0", &json!({}))})),
+        (
+            "/v2/change/nowhere",
+            json!({"data": doc("a", "1.0.0", &json!({}))}),
+        ),
     ] {
         let (status, answer) = stage.post(path, &body).await;
         assert_eq!(status, 400, "{path} {body}: {answer}");

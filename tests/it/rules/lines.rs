@@ -22,9 +22,20 @@ async fn rule_11_a_publish_by_hand_goes_with_every_managed_parents_highest_admit
     let expected = json!({"a": "1.1.0", "b": "3.1.0"});
     assert_eq!(child["lines"], expected, "all parents, not one");
     assert_eq!(child["with"], expected);
-    assert_eq!(stage.goes_with("a", "1.1.0").await, json!({"child": "1.0.0"}));
-    assert_eq!(stage.goes_with("b", "3.1.0").await, json!({"child": "1.0.0"}));
-    for (name, version) in [("a", "1.0.0"), ("a", "2.0.0"), ("b", "3.0.0"), ("c", "1.0.0")] {
+    assert_eq!(
+        stage.goes_with("a", "1.1.0").await,
+        json!({"child": "1.0.0"})
+    );
+    assert_eq!(
+        stage.goes_with("b", "3.1.0").await,
+        json!({"child": "1.0.0"})
+    );
+    for (name, version) in [
+        ("a", "1.0.0"),
+        ("a", "2.0.0"),
+        ("b", "3.0.0"),
+        ("c", "1.0.0"),
+    ] {
         assert_eq!(stage.goes_with(name, version).await, json!({}));
     }
     stage.end().await;
@@ -41,7 +52,10 @@ async fn rule_11_a_rebuild_goes_with_every_parent_published_in_its_wave() {
     // Its notice comes after mid's, whatever is sent first.
     stage.hold_notices("top", 1);
     stage.publish("root", "1.0.1", json!({})).await;
-    assert_eq!(stage.version("mid", "1.0.1-0").await["lines"], json!({"root": "1.0.1"}));
+    assert_eq!(
+        stage.version("mid", "1.0.1-0").await["lines"],
+        json!({"root": "1.0.1"})
+    );
     stage.redeliver("top", "1.0.1-0").await;
     stage.quiet().await;
     let top = stage.version("top", "1.0.1-0").await;
@@ -77,8 +91,14 @@ async fn rule_11_it_goes_with_the_waves_version_not_with_a_later_head() {
         let made = stage.version("child", version).await;
         assert_eq!(made["lines"], json!({"root": root}));
     }
-    assert_eq!(stage.goes_with("root", "1.0.1").await, json!({"child": "5.0.1-0"}));
-    assert_eq!(stage.goes_with("root", "1.0.2").await, json!({"child": "5.0.1-1"}));
+    assert_eq!(
+        stage.goes_with("root", "1.0.1").await,
+        json!({"child": "5.0.1-0"})
+    );
+    assert_eq!(
+        stage.goes_with("root", "1.0.2").await,
+        json!({"child": "5.0.1-1"})
+    );
     stage.end().await;
 }
 
@@ -88,10 +108,16 @@ async fn rule_11_an_entry_only_rises() {
     stage.publish("root", "1.0.0", json!({})).await;
     stage.publish("child", "5.1.0", on("root", "^1.0.0")).await;
     stage.publish("child", "5.0.9", on("root", "^1.0.0")).await;
-    assert_eq!(stage.goes_with("root", "1.0.0").await, json!({"child": "5.1.0"}));
+    assert_eq!(
+        stage.goes_with("root", "1.0.0").await,
+        json!({"child": "5.1.0"})
+    );
     assert_eq!(stage.version("child", "5.0.9").await["lines"], json!({}));
     stage.publish("child", "5.2.0", on("root", "^1.0.0")).await;
-    assert_eq!(stage.goes_with("root", "1.0.0").await, json!({"child": "5.2.0"}));
+    assert_eq!(
+        stage.goes_with("root", "1.0.0").await,
+        json!({"child": "5.2.0"})
+    );
 
     // A rebuild whose notice comes after a higher version by hand went with the line.
     stage.hold_notices("child", 1);
@@ -99,7 +125,10 @@ async fn rule_11_an_entry_only_rises() {
     stage.publish("child", "5.3.0", on("root", "^1.0.0")).await;
     stage.redeliver("child", "5.2.1-0").await;
     stage.quiet().await;
-    assert_eq!(stage.goes_with("root", "1.0.1").await, json!({"child": "5.3.0"}));
+    assert_eq!(
+        stage.goes_with("root", "1.0.1").await,
+        json!({"child": "5.3.0"})
+    );
     let late = stage.version("child", "5.2.1-0").await;
     assert_eq!(late["lines"], json!({}));
     assert_eq!(late["with"], json!({"root": "1.0.1"}));
@@ -113,8 +142,16 @@ async fn rule_11_only_lines_that_exist_are_attached_to() {
     stage.import(&doc("root", "1.1.0", &json!({}))).await;
     stage.publish("child", "1.0.0", on("root", "^1.0.0")).await;
     let child = stage.version("child", "1.0.0").await;
-    assert_eq!(child["with"], json!({"root": "1.1.0"}), "what it was built with");
-    assert_eq!(child["lines"], json!({}), "no line of 1.1.0, and 1.0.0 is not it");
+    assert_eq!(
+        child["with"],
+        json!({"root": "1.1.0"}),
+        "what it was built with"
+    );
+    assert_eq!(
+        child["lines"],
+        json!({}),
+        "no line of 1.1.0, and 1.0.0 is not it"
+    );
     stage.no_line("root", "1.1.0").await;
     assert_eq!(stage.goes_with("root", "1.0.0").await, json!({}));
     stage.end().await;

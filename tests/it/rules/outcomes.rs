@@ -17,7 +17,9 @@ async fn impatient(warehouse: bool) -> Stage {
             &mut settings.warehouse,
             &mut settings.registry,
         ] {
-            endpoint.as_mut().unwrap().idle_timeout = IDLE;
+            let endpoint = endpoint.as_mut().unwrap();
+            endpoint.idle_timeout = IDLE;
+            endpoint.connect_timeout = IDLE;
         }
         if !warehouse {
             settings.warehouse = None;
@@ -50,11 +52,11 @@ fn of<'a>(received: &'a [Received], name: &str) -> Vec<&'a Received> {
 async fn each_is_retried(stage: Stage, role: Role, faults: &[(&str, FaultKind)]) {
     let names: Vec<&str> = faults.iter().map(|(name, _)| *name).collect();
     dependents(&stage, &names).await;
-    stage.publish("healthy", "5.0.0", on("root", "^1.0.0")).await;
+    stage
+        .publish("healthy", "5.0.0", on("root", "^1.0.0"))
+        .await;
     for (name, kind) in faults {
-        stage
-            .sandbox
-            .fail(Fault::once(role, kind.clone()).of(name));
+        stage.sandbox.fail(Fault::once(role, kind.clone()).of(name));
     }
     let id = root(&stage, "1.0.1").await;
     stage.quiet().await;
@@ -178,7 +180,9 @@ async fn outcome_retry_after_is_kept() {
         retry_after: Some("2".into()),
         body: None,
     };
-    stage.sandbox.fail(Fault::once(Role::Build, busy).of("child"));
+    stage
+        .sandbox
+        .fail(Fault::once(Role::Build, busy).of("child"));
     root(&stage, "1.0.1").await;
     stage.quiet().await;
     let received = stage.received(&[Role::Build]);
@@ -200,9 +204,7 @@ async fn outcome_503_pauses_one_lane_and_resumes_it() {
         retry_after: Some("2".into()),
         body: None,
     };
-    stage
-        .sandbox
-        .fail(Fault::once(Role::Build, away).of("pro"));
+    stage.sandbox.fail(Fault::once(Role::Build, away).of("pro"));
     stage.news();
     let refused = stage.promote_only("root", "1.0.0", "test").await;
     stage
@@ -224,11 +226,7 @@ async fn outcome_503_pauses_one_lane_and_resumes_it() {
     stage.rebuild_is(&waits, "child", "queued").await;
     let status = stage.read("/status").await;
     assert_eq!(status["idle"], false);
-    assert_eq!(
-        status["paused"].as_object().unwrap().len(),
-        1,
-        "{status}"
-    );
+    assert_eq!(status["paused"].as_object().unwrap().len(), 1, "{status}");
     assert_eq!(stage.taken(), ["publish child@5.0.1-0"]);
 
     stage.quiet().await;
@@ -483,7 +481,10 @@ async fn outcome_other_4xx_is_dead_at_once_and_can_be_retried() {
     }
     for (name, rebuild) in names.iter().zip(&dead) {
         let done = stage.rebuild_is(&id, name, "published").await;
-        assert_eq!((&done["id"], &done["version"]), (&json!(rebuild), &json!("5.0.1-0")));
+        assert_eq!(
+            (&done["id"], &done["version"]),
+            (&json!(rebuild), &json!("5.0.1-0"))
+        );
         assert_eq!(outcomes(&done), ["dead", "sent"]);
         let (status, _) = stage
             .post(&format!("/rebuilds/{rebuild}/retry"), &Value::Null)
@@ -507,7 +508,11 @@ async fn outcome_a_missing_tarball_is_dead_after_three_tries() {
     assert_eq!(outcomes(&rebuild), ["retry", "retry", "dead"]);
     for attempt in rebuild["attempts"].as_array().unwrap() {
         assert_eq!(
-            (&attempt["neighbour"], &attempt["status"], &attempt["may_have_reached"]),
+            (
+                &attempt["neighbour"],
+                &attempt["status"],
+                &attempt["may_have_reached"]
+            ),
             (&json!("registry"), &json!(404), &json!(false))
         );
     }
@@ -578,5 +583,68 @@ async fn outcome_a_change_answered_with_200_is_planned_after_a_restart() {
     versions.dedup();
     assert_eq!(versions.len(), 20);
     assert!(sent <= 21, "only what was being sent is sent again: {sent}");
+    stage.end().await;
+}
+
+/// The first rebuild of child waits for a retry, the second waits behind it; the changes that decided them.
+async fn two_waiting(stage: &Stage) -> [String; 2] {
+    dependents(stage, &["child"]).await;
+    stage
+        .sandbox
+        .fail(Fault::always(Role::Warehouse, FaultKind::status(500)).of("child"));
+    let ids = [root(stage, "1.0.1").await, root(stage, "1.0.2").await];
+    stage
+        .seen(|r| r.iter().any(|r| r.status == Some(500)))
+        .await;
+    stage.rebuild_is(&ids[0], "child", "queued").await;
+    ids
+}
+
+#[tokio::test]
+async fn outcome_a_publish_by_hand_ends_what_it_makes_needless_before_it_is_sent() {
+    let stage = Stage::new().await;
+    let ids = two_waiting(&stage).await;
+    let by_hand = stage
+        .hand(doc("child", "5.1.0", &on("root", "^1.0.0")))
+        .await;
+    assert_eq!(stage.verdict(&by_hand).await, "took_place");
+    stage.sandbox.clear_faults();
+    stage.quiet().await;
+    assert_eq!(stage.taken(), [""; 0]);
+    for id in &ids {
+        let ended = stage.rebuild_is(id, "child", "superseded").await;
+        let because = ended["ended_because"].as_str().unwrap();
+        assert!(because.contains("child@5.1.0"), "{because}");
+        let path = format!("/rebuilds/{}/retry", ended["id"].as_str().unwrap());
+        assert_eq!(stage.post(&path, &Value::Null).await.0, 409);
+    }
+    assert_eq!(
+        stage.goes_with("root", "1.0.2").await,
+        json!({"child": "5.1.0"})
+    );
+    // What was superseded is no base and is never given out again.
+    stage.publish("root", "1.0.3", json!({})).await;
+    assert_eq!(stage.taken(), ["publish child@5.1.1-0"]);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn outcome_a_publish_by_hand_of_a_reserved_version_gives_its_node_another() {
+    let stage = Stage::new().await;
+    let ids = two_waiting(&stage).await;
+    // Not a base for the node: its range is another one.
+    stage
+        .hand(doc("child", "5.0.1-1", &on("root", "^9.0.0")))
+        .await;
+    stage.sandbox.clear_faults();
+    stage.quiet().await;
+    assert_eq!(
+        stage.taken(),
+        ["publish child@5.0.1-0", "publish child@5.0.1-2"]
+    );
+    for (id, root, child) in [(&ids[0], "1.0.1", "5.0.1-0"), (&ids[1], "1.0.2", "5.0.1-2")] {
+        stage.rebuild_is(id, "child", "published").await;
+        assert_eq!(stage.goes_with("root", root).await, json!({"child": child}));
+    }
     stage.end().await;
 }

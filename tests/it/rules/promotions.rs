@@ -123,8 +123,7 @@ async fn rule_12_without_a_line_nothing_is_sent() {
 
 #[tokio::test]
 async fn rule_12_the_setting_highest_sends_each_dependents_highest_version_that_admits() {
-    let stage =
-        Stage::with(|settings| settings.promote_without_line = WithoutLine::Highest).await;
+    let stage = Stage::with(|settings| settings.promote_without_line = WithoutLine::Highest).await;
     stage.publish("root", "1.0.0", json!({})).await;
     for (name, version, range) in [
         ("child", "5.0.0", "^1.0.0"),
@@ -385,5 +384,58 @@ async fn rule_13_a_later_promotion_supersedes_what_was_not_sent() {
         "{ended}"
     );
     stage.rebuild_is(&second, "child", "published").await;
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn rule_13_another_parents_promotion_takes_nothing_back_that_was_built_with_it() {
+    let stage = Stage::new().await;
+    for name in ["root", "zoo"] {
+        stage.publish(name, "1.0.0", json!({})).await;
+    }
+    let deps = json!({"root": "^1.0.0", "zoo": "^1.0.0"});
+    stage.publish("child", "5.0.0", deps).await;
+    stage.publish("root", "1.0.1", json!({})).await;
+    stage.promote("root", "1.0.1", "test").await;
+    assert_eq!(
+        stage.news(),
+        ["publish child@5.0.1-0", "build child@5.0.1-0 test"]
+    );
+    // The line of zoo@1.0.0 has child@5.0.0, but 5.0.1-0 was built with zoo@1.0.0 as well.
+    let id = stage.promote("zoo", "1.0.0", "test").await;
+    stage
+        .decided(&id, &[("child", "skip already_there_newer")])
+        .await;
+    let change = stage.planned(&id).await;
+    assert_eq!(
+        change["decisions"]["items"][0]["inputs"]["there"],
+        "5.0.1-0"
+    );
+    assert_eq!(stage.news(), [""; 0]);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn rule_13_two_promotions_that_need_the_same_build_share_it() {
+    let stage = Stage::new().await;
+    for name in ["root", "zoo"] {
+        stage.publish(name, "1.0.0", json!({})).await;
+    }
+    let deps = json!({"root": "^1.0.0", "zoo": "^1.0.0"});
+    stage.publish("child", "5.0.0", deps).await;
+    stage
+        .sandbox
+        .fail(Fault::once(Role::Build, FaultKind::status(500)).of("child"));
+    let one = stage.promote_only("root", "1.0.0", "test").await;
+    stage
+        .seen(|r| r.iter().any(|r| r.status == Some(500)))
+        .await;
+    let other = stage.promote_only("zoo", "1.0.0", "test").await;
+    stage.quiet().await;
+    assert_eq!(stage.taken(), ["build child@5.0.0 test"]);
+    let one = stage.rebuild_is(&one, "child", "published").await;
+    let other = stage.rebuild_is(&other, "child", "published").await;
+    assert_eq!(one["id"], other["id"]);
+    assert_eq!(one["made"]["waves"].as_array().unwrap().len(), 2);
     stage.end().await;
 }

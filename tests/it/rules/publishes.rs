@@ -207,7 +207,9 @@ async fn rule_9_the_prerelease_increment_is_repeated_until_it_is_free() {
     stage.publish("child", "5.0.0", on("root", "^1.0.0")).await;
     // Two of the versions that would come next exist, with a range that keeps them from being the base.
     for version in ["5.0.1-0", "5.0.1-1"] {
-        stage.import(&doc("child", version, &on("root", "^2.0.0"))).await;
+        stage
+            .import(&doc("child", version, &on("root", "^2.0.0")))
+            .await;
     }
     let id = stage.publish("root", "1.0.1", json!({})).await;
     stage
@@ -218,8 +220,12 @@ async fn rule_9_the_prerelease_increment_is_repeated_until_it_is_free() {
         .decided(&id, &[("child", "rebuild 5.0.1-3 admitted")])
         .await;
     // A prerelease by hand is counted on at its end.
-    stage.publish("beta", "1.2.3-beta", on("root", "^1.0.0")).await;
-    stage.publish("rc", "1.2.3-rc.4", on("root", "^1.0.0")).await;
+    stage
+        .publish("beta", "1.2.3-beta", on("root", "^1.0.0"))
+        .await;
+    stage
+        .publish("rc", "1.2.3-rc.4", on("root", "^1.0.0"))
+        .await;
     let id = stage.publish("root", "1.1.0", json!({})).await;
     let why = stage.why(&id).await;
     assert_eq!(why["beta"], "rebuild 1.2.3-beta.0 admitted");
@@ -250,7 +256,12 @@ async fn rule_9_a_version_is_reserved_before_it_is_sent_and_nobody_else_gets_it(
     let reserved = package["reserved"].as_array().unwrap();
     let reserved: BTreeSet<(&str, &str)> = reserved
         .iter()
-        .map(|one| (one["wave"].as_str().unwrap(), one["version"].as_str().unwrap()))
+        .map(|one| {
+            (
+                one["wave"].as_str().unwrap(),
+                one["version"].as_str().unwrap(),
+            )
+        })
         .collect();
     let expected: BTreeSet<(&str, &str)> = ids
         .iter()

@@ -92,8 +92,7 @@ async fn rule_1_no_dependencies_is_fine() {
         ("b", json!({"dependencies": null})),
         ("c", json!({"dependencies": {}})),
     ] {
-        let document =
-            json!({"name": name, "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": manifest}});
+        let document = json!({"name": name, "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": manifest}});
         stage.publish_document(document).await;
         stage.line_is(name, "1.0.0", None, json!({})).await;
         assert_eq!(
@@ -129,7 +128,9 @@ async fn rule_1_a_version_under_its_own_tag_is_recorded_and_starts_nothing() {
     );
     stage.decided(&id, &[]).await;
     assert_eq!(stage.version("root", "1.1.0").await["tag"], "next");
-    stage.line_is("root", "1.1.0", Some("1.0.0"), json!({})).await;
+    stage
+        .line_is("root", "1.1.0", Some("1.0.0"), json!({}))
+        .await;
     assert_eq!(stage.head("root").await, "1.0.0");
     assert_eq!(stage.taken(), [""; 0]);
     stage.end().await;

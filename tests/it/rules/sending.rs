@@ -309,7 +309,10 @@ async fn rule_10_one_at_a_time_of_a_package_in_the_order_decided() {
     };
     let child = of("child");
     one_at_a_time(&child);
-    let versions: Vec<_> = child.iter().map(|r| r.version.as_deref().unwrap()).collect();
+    let versions: Vec<_> = child
+        .iter()
+        .map(|r| r.version.as_deref().unwrap())
+        .collect();
     assert_eq!(versions, ["5.0.1-0", "5.0.1-1", "5.0.1-2", "5.0.1-3"]);
     let (last_other, last_child) = (of("other").pop().unwrap(), child.last().unwrap().clone());
     assert!(
@@ -352,11 +355,19 @@ async fn rule_10_what_waits_for_a_retry_keeps_its_place() {
         .collect();
     assert_eq!(
         versions,
-        [("5.0.1-1", 1), ("5.0.1-1", 2), ("5.0.1-2", 1), ("5.0.1-3", 1)]
+        [
+            ("5.0.1-1", 1),
+            ("5.0.1-1", 2),
+            ("5.0.1-2", 1),
+            ("5.0.1-3", 1)
+        ]
     );
     one_at_a_time(&sent);
     let waited = sent[1].at.duration_since(sent[0].at);
-    assert!(waited.unsigned_abs() >= Duration::from_millis(790), "{waited}");
+    assert!(
+        waited.unsigned_abs() >= Duration::from_millis(790),
+        "{waited}"
+    );
     let rebuild = stage.rebuild_is(&id, "child", "published").await;
     assert_eq!(outcomes(&rebuild), ["retry", "sent"]);
     stage.end().await;

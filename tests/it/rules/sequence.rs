@@ -32,9 +32,7 @@ async fn promoted(stage: &Stage, version: &str, child: &str) {
 async fn sequence(stage: Stage, dev: impl Fn(&str) -> String) {
     // 0
     stage.publish("root", "5.2.2", json!({})).await;
-    let id = stage
-        .publish("child", "5.0.0", on("root", "^5.0.0"))
-        .await;
+    let id = stage.publish("child", "5.0.0", on("root", "^5.0.0")).await;
     assert_eq!(stage.verdict(&id).await, "opened");
     stage
         .line_is("root", "5.2.2", None, json!({"child": "5.0.0"}))
@@ -73,9 +71,7 @@ async fn sequence(stage: Stage, dev: impl Fn(&str) -> String) {
     assert_eq!(stage.head("root").await, "6.0.0");
 
     // 4
-    stage
-        .publish("child", "6.0.0", on("root", "^6.0.0"))
-        .await;
+    stage.publish("child", "6.0.0", on("root", "^6.0.0")).await;
     stage
         .line_is("root", "6.0.0", Some("5.2.3"), json!({"child": "6.0.0"}))
         .await;
@@ -150,7 +146,9 @@ async fn contract_4_1_what_is_published_cascades_upwards() {
     stage.publish("root", "1.0.0", json!({})).await;
     stage.publish("child", "1.0.0", on("root", "^1.0.0")).await;
     stage.publish("top", "1.0.0", on("child", "^1.0.0")).await;
-    stage.publish_document(doc("root", "1.0.1", &json!({}))).await;
+    stage
+        .publish_document(doc("root", "1.0.1", &json!({})))
+        .await;
     assert_eq!(
         stage.news(),
         ["publish child@1.0.1-0", "publish top@1.0.1-0"]

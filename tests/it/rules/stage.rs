@@ -298,8 +298,7 @@ impl Stage {
                 r.role == Role::Notice && (r.status == Some(200) || r.outcome.starts_with("fault"))
             });
             let hand = self.by_hand.load(Ordering::SeqCst);
-            let under_way =
-                count(&|r| r.finished.is_none() && !r.outcome.starts_with("fault"));
+            let under_way = count(&|r| r.finished.is_none() && !r.outcome.starts_with("fault"));
             let complete =
                 under_way == 0 && published + hand <= from_warehouse && queued <= noticed;
             times = if idle && complete { times + 1 } else { 0 };
@@ -533,10 +532,7 @@ impl Stage {
 
     /// A version as `/packages/{name}/versions` shows it.
     pub async fn version(&self, name: &str, version: &str) -> Value {
-        let path = format!(
-            "/packages/{}/versions?limit=500",
-            name.replace('/', "%2F")
-        );
+        let path = format!("/packages/{}/versions?limit=500", name.replace('/', "%2F"));
         let page = self.read(&path).await;
         let versions = page["items"].as_array().unwrap();
         versions
