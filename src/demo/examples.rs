@@ -57,37 +57,65 @@ pub async fn find(
     facts: &Facts,
 ) -> Result<Vec<Example>> {
     let mut examples = Vec::new();
-    if let Some(Promoted { name, version, posts }) = promoted {
+    if let Some(Promoted {
+        name,
+        version,
+        posts,
+    }) = promoted
+    {
         let path = format!("/release-line/{name}/{version}");
-        examples.push(Example::get(format!("what was built with {name}@{version}"), path));
+        examples.push(Example::get(
+            format!("what was built with {name}@{version}"),
+            path,
+        ));
         if let Some(post) = posts.first() {
-            let what = format!("what its promotion to {} sent, and how each of it went", post.env);
+            let what = format!(
+                "what its promotion to {} sent, and how each of it went",
+                post.env
+            );
             examples.push(Example::get(what, format!("/changes/{}", post.id)));
         }
         let path = format!("/packages/{name}/dependents");
-        examples.push(Example::get(format!("who depends on {name}, with which range"), path));
+        examples.push(Example::get(
+            format!("who depends on {name}, with which range"),
+            path,
+        ));
     }
     if let Some(told) = busiest(facts) {
         let change = &told.change;
-        let what = format!("what the publish of {}@{} led to", change.name, change.version);
+        let what = format!(
+            "what the publish of {}@{} led to",
+            change.name, change.version
+        );
         examples.push(Example::get(what, format!("/changes/{}", change.id)));
     }
     if let Some((told, skip)) = skipped(facts) {
         let what = format!(
-            "why {} was not rebuilt then: {}",
+            "why {} was not rebuilt for {}@{}: {}",
             skip.dependent,
+            skip.parent,
+            skip.parent_version,
             sentence::decision(skip)
         );
-        examples.push(Example::get(what, format!("/changes/{}?limit=500", told.change.id)));
+        examples.push(Example::get(
+            what,
+            format!("/changes/{}?limit=500", told.change.id),
+        ));
     }
     if let Some((publish, version)) = next(&*core.store, history).await? {
         examples.push(Example {
-            what: format!("publish {}@{version} yourself, and see what is rebuilt at once", publish.name),
+            what: format!(
+                "publish {}@{version} yourself, and see what is rebuilt at once",
+                publish.name
+            ),
             body: Some(package_json(publish, &version)),
             path: "/change?wait=10".into(),
         });
         let path = format!("/release-line/{}", publish.name);
-        examples.push(Example::get("and a moment later what was built with it", path));
+        examples.push(Example::get(
+            "and a moment later what was built with it",
+            path,
+        ));
     }
     Ok(examples)
 }
@@ -99,7 +127,10 @@ pub fn text(url: &str, examples: &[Example], paint: Paint) -> String {
         let _ = writeln!(out, "  {}", paint.dim(format!("# {}", example.what)));
         let _ = writeln!(out, "  {}", paint.green(example.command(url)));
     }
-    let _ = writeln!(out, "\nThe service stays up at {url} until you press ctrl-c; then everything is removed.");
+    let _ = writeln!(
+        out,
+        "\nThe service stays up at {url} until you press ctrl-c; then everything is removed."
+    );
     out
 }
 
@@ -111,7 +142,7 @@ fn busiest(facts: &Facts) -> Option<&Told> {
         .max_by_key(|told| told.rebuilds())
 }
 
-/// A skip that is easy to find: in the shortest list of decisions, and not one of the first publishes if there is another.
+/// A skip that is easy to find: in the shortest list of decisions, the latest of them.
 fn skipped(facts: &Facts) -> Option<(&Told, &Decision)> {
     let changes = facts.changes.iter().rev();
     changes

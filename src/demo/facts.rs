@@ -42,8 +42,6 @@ pub struct Told {
 
 /// A rebuild and where it stands.
 pub struct Rebuilt {
-    /// The rebuild.
-    pub id: RebuildId,
     /// The decision that it came from.
     pub decision: Decision,
     /// Publish or promotion.
@@ -202,7 +200,6 @@ async fn rebuilds(core: &Core, changes: &[Told]) -> Result<Vec<Rebuilt>> {
     let rebuilt = decided.into_iter().filter_map(|(id, (decision, kind))| {
         Some(Rebuilt {
             progress: stand.remove(&id)?,
-            id,
             decision: decision.clone(),
             kind,
         })
@@ -214,9 +211,7 @@ fn skips(changes: &[Told]) -> Vec<Skips> {
     let mut found: BTreeMap<&'static str, (usize, &Decision)> = BTreeMap::new();
     let all = changes.iter().flat_map(|told| &told.decisions);
     for decision in all.filter(|one| !one.is_rebuild()) {
-        let entry = found
-            .entry(decision.reason.code())
-            .or_insert((0, decision));
+        let entry = found.entry(decision.reason.code()).or_insert((0, decision));
         entry.0 += 1;
         // The latest one is the one that people can still look up best.
         entry.1 = decision;

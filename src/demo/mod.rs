@@ -118,7 +118,7 @@ impl Demo {
         let length = usize::try_from(self.publishes)?;
         let history = tokio::task::spawn_blocking(move || History::read(length)).await??;
         let bars = std::io::stderr().is_terminal() && !self.verbose;
-        let mut play = Play::new(stage, bars);
+        let mut play = Play::new(stage, bars)?;
         let imported = play.import(&history.before).await?;
         let published = play.publish(&history.replayed).await?;
         let promoted = play.promote(&history.replayed).await?;

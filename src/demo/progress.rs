@@ -16,8 +16,9 @@ impl Step {
     /// Begins a step of `length` parts.
     pub fn begin(title: &'static str, length: usize, bars: bool) -> Self {
         let bar = bars.then(|| {
-            let style = ProgressStyle::with_template("{prefix:<11} {bar:30} {pos:>5}/{len} {wide_msg}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style =
+                ProgressStyle::with_template("{prefix:<11} {bar:30} {pos:>5}/{len} {wide_msg}")
+                    .unwrap_or_else(|_| ProgressStyle::default_bar());
             let length = u64::try_from(length).unwrap_or(u64::MAX);
             let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr())
                 .with_style(style)

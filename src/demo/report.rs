@@ -17,7 +17,7 @@ const WIDTH: usize = 100;
 const LINES: usize = 5;
 
 /// How wide labels and numbers are.
-const LABEL: usize = 34;
+const LABEL: usize = 38;
 const COUNT: usize = 8;
 
 /// Whether to colour.
@@ -87,17 +87,24 @@ pub fn summary(told: &Told<'_>, paint: Paint) -> String {
     );
     let _ = writeln!(text.out, "\n{}", paint.bold(what));
 
-    text.total("known before", told.imported.versions, &format!(
-        "versions of {} packages, imported",
-        number(told.imported.packages)
-    ));
+    text.total(
+        "known before",
+        told.imported.versions,
+        &format!(
+            "versions of {} packages, imported",
+            number(told.imported.packages)
+        ),
+    );
     changes(&mut text, facts);
     rebuilds(&mut text, facts);
     skips(&mut text, facts);
 
     let title = "biggest release lines";
     text.heading(title, "what goes along when a version is promoted");
-    let lines = facts.lines.iter().filter(|line| !line.dependents.is_empty());
+    let lines = facts
+        .lines
+        .iter()
+        .filter(|line| !line.dependents.is_empty());
     for line in lines.take(LINES) {
         text.line(line);
     }
@@ -123,12 +130,24 @@ pub fn summary(told: &Told<'_>, paint: Paint) -> String {
 }
 
 fn changes(text: &mut Text, facts: &Facts) {
-    text.total("changes accepted", facts.changes.len(), "each on disk before it was answered");
+    text.total(
+        "changes accepted",
+        facts.changes.len(),
+        "each on disk before it was answered",
+    );
     for (source, label, note) in [
         (Source::ByHand, "published by hand", ""),
-        (Source::Notice, "notices", "of new versions that the rebuilds made"),
+        (
+            Source::Notice,
+            "notices",
+            "of new versions that the rebuilds made",
+        ),
         (Source::Promotion, "promotions", ""),
-        (Source::PromotionNotice, "notices", "of builds that the promotions asked for"),
+        (
+            Source::PromotionNotice,
+            "notices",
+            "of builds that the promotions asked for",
+        ),
     ] {
         text.count(label, facts.from(source), note);
     }
@@ -136,14 +155,25 @@ fn changes(text: &mut Text, facts: &Facts) {
 
 fn rebuilds(text: &mut Text, facts: &Facts) {
     let attempts = facts.attempts();
-    let more = facts.rebuilds.iter().filter(|one| one.progress.attempts.len() > 1).count();
+    let more = facts
+        .rebuilds
+        .iter()
+        .filter(|one| one.progress.attempts.len() > 1)
+        .count();
     let note = if more == 0 {
         format!("in {} attempts", number(attempts))
     } else {
-        format!("in {} attempts, {} in more than one", number(attempts), number(more))
+        format!(
+            "in {} attempts, {} in more than one",
+            number(attempts),
+            number(more)
+        )
     };
-    text.total("rebuilds sent", facts.rebuilds.len(), &note);
-    for (kind, note) in [(Kind::Publish, "as new versions"), (Kind::Promotion, "of promoted versions")] {
+    text.total("rebuilds decided", facts.rebuilds.len(), &note);
+    for (kind, note) in [
+        (Kind::Publish, "new versions"),
+        (Kind::Promotion, "promoted versions"),
+    ] {
         for (state, count) in facts.standing(kind) {
             text.count(state, count, note);
         }
@@ -152,7 +182,11 @@ fn rebuilds(text: &mut Text, facts: &Facts) {
 
 fn skips(text: &mut Text, facts: &Facts) {
     let count = facts.skips.iter().map(|one| one.count).sum();
-    text.total("dependents skipped", count, "each with its reason, for example:");
+    text.total(
+        "dependents skipped",
+        count,
+        "each with its reason, for example:",
+    );
     for skip in &facts.skips {
         text.count(&skip.reason.replace('_', " "), skip.count, &skip.example);
     }
@@ -166,8 +200,13 @@ struct Text {
 
 impl Text {
     fn heading(&mut self, what: &str, note: &str) {
-        let (what, note) = (self.paint.bold(what), self.paint.dim(note));
-        let _ = writeln!(self.out, "\n{what}  {note}");
+        let what = self.paint.bold(what);
+        let note = if note.is_empty() {
+            String::new()
+        } else {
+            self.paint.dim(note)
+        };
+        let _ = writeln!(self.out, "\n{}", format!("{what}  {note}").trim_end());
     }
 
     /// A number that the lines below add up to.
@@ -265,7 +304,12 @@ mod tests {
 
     #[test]
     fn numbers_are_set_in_threes() {
-        for (count, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+        for (count, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(number(count), text);
         }
     }
@@ -273,7 +317,10 @@ mod tests {
     #[test]
     fn long_texts_are_broken_at_spaces_and_long_words_are_kept() {
         assert_eq!(wrap("a bc def", 4), ["a bc", "def"]);
-        assert_eq!(wrap("a longer-than-that b", 4), ["a", "longer-than-that", "b"]);
+        assert_eq!(
+            wrap("a longer-than-that b", 4),
+            ["a", "longer-than-that", "b"]
+        );
         assert_eq!(wrap("", 4), [""]);
     }
 
