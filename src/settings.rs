@@ -68,8 +68,14 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 1337)),
-            store: StoreAddress { path: PathBuf::from("feedsme.sqlite3"), synchronous: true },
-            environments: Environments::default().iter().map(ToString::to_string).collect(),
+            store: StoreAddress {
+                path: PathBuf::from("feedsme.sqlite3"),
+                synchronous: true,
+            },
+            environments: Environments::default()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             increment: Increment::default(),
             promote_without_line: WithoutLine::default(),
             duplicate_window: Duration::from_secs(60),
@@ -126,22 +132,31 @@ impl TryFrom<String> for StoreAddress {
         let Some(rest) = text.strip_prefix("sqlite:") else {
             let kind = text.split(':').next().unwrap_or_default();
             return Err(match kind {
-                "cassandra" => format!("store cassandra://… is not supported by this version; {right}"),
+                "cassandra" => {
+                    format!("store cassandra://… is not supported by this version; {right}")
+                }
                 _ => format!("store {text:?} names no kind of store; {right}"),
             });
         };
-        let (path, option) = rest.split_once('?').map_or((rest, None), |(path, option)| (path, Some(option)));
+        let (path, option) = rest
+            .split_once('?')
+            .map_or((rest, None), |(path, option)| (path, Some(option)));
         let synchronous = match option {
             None | Some("synchronous=full") => true,
             Some("synchronous=off") => false,
             Some(other) => {
-                return Err(format!("store option {other:?} is unknown; it must be synchronous=full or synchronous=off"));
+                return Err(format!(
+                    "store option {other:?} is unknown; it must be synchronous=full or synchronous=off"
+                ));
             }
         };
         if path.is_empty() {
             return Err(format!("store {text:?} names no file; {right}"));
         }
-        Ok(Self { path: PathBuf::from(path), synchronous })
+        Ok(Self {
+            path: PathBuf::from(path),
+            synchronous,
+        })
     }
 }
 
@@ -153,7 +168,11 @@ impl From<StoreAddress> for String {
 
 impl fmt::Display for StoreAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let option = if self.synchronous { "" } else { "?synchronous=off" };
+        let option = if self.synchronous {
+            ""
+        } else {
+            "?synchronous=off"
+        };
         write!(f, "sqlite:{}{option}", self.path.display())
     }
 }
@@ -179,7 +198,12 @@ impl Settings {
     ) -> Result<Self, SettingsError> {
         let mut table = read_file(file)?;
         for (name, value) in variables {
-            let Some(path) = name.strip_prefix("FEEDSME_").filter(|_| !NOT_SETTINGS.contains(&&*name)) else { continue };
+            let Some(path) = name
+                .strip_prefix("FEEDSME_")
+                .filter(|_| !NOT_SETTINGS.contains(&&*name))
+            else {
+                continue;
+            };
             let path = path.to_ascii_lowercase().replace("__", ".");
             check(&path, &value, &format!("variable {name}"))?;
             put(&mut table, &path, &value);
@@ -188,9 +212,9 @@ impl Settings {
             check(path, value, &format!("flag --{}", flag_name(path)))?;
             put(&mut table, path, value);
         }
-        let settings: Self = table
-            .try_into()
-            .map_err(|error: toml::de::Error| SettingsError::Wrong("settings".into(), short(&error)))?;
+        let settings: Self = table.try_into().map_err(|error: toml::de::Error| {
+            SettingsError::Wrong("settings".into(), short(&error))
+        })?;
         settings.rules()?;
         settings.check_listen()?;
         Ok(settings)
@@ -201,7 +225,8 @@ impl Settings {
         let environments = Environments::new(&self.environments)
             .map_err(|error| SettingsError::Wrong("settings".into(), error.to_string()))?;
         if !self.edges.contains(&EdgeField::Dependencies) {
-            let text = "edges must contain \"dependencies\"; \"optional\" and \"peer\" may be added";
+            let text =
+                "edges must contain \"dependencies\"; \"optional\" and \"peer\" may be added";
             return Err(SettingsError::Wrong("settings".into(), text.into()));
         }
         Ok(Rules {
@@ -229,10 +254,16 @@ impl Settings {
     }
 
     /// A neighbour that the service cannot run without.
-    pub fn needed<'a>(name: &str, endpoint: Option<&'a Endpoint>) -> Result<&'a Endpoint, SettingsError> {
+    pub fn needed<'a>(
+        name: &str,
+        endpoint: Option<&'a Endpoint>,
+    ) -> Result<&'a Endpoint, SettingsError> {
         endpoint.ok_or_else(|| {
             let variable = format!("FEEDSME_{}__URL", name.to_ascii_uppercase());
-            let text = format!("{name}.url is not set: name it in {DEFAULT_FILE}, by {variable} or --{}-url", flag_name(name));
+            let text = format!(
+                "{name}.url is not set: name it in {DEFAULT_FILE}, by {variable} or --{}-url",
+                flag_name(name)
+            );
             SettingsError::Wrong("settings".into(), text)
         })
     }
@@ -246,21 +277,56 @@ pub fn flag_name(path: &str) -> String {
 /// The settings that have a flag of their own, with what it says in the help: every leaf.
 pub fn flags() -> Vec<(String, &'static str)> {
     let plain = [
-        ("listen", "Address to listen on (loopback) [default: 127.0.0.1:1337]"),
-        ("store", "Where state is kept [default: sqlite:feedsme.sqlite3]"),
-        ("environments", "Environments in the order of promotion [default: [\"dev\", \"test\", \"prod\"]]"),
-        ("increment", "How a rebuild's version is made: prerelease or patch [default: prerelease]"),
-        ("promote_without_line", "What a promotion without a release line sends: nothing or highest [default: nothing]"),
-        ("duplicate_window", "How long after its end a repeated promotion is a duplicate [default: 60s]"),
-        ("edges", "Manifest fields that make edges [default: [\"dependencies\"]; also \"optional\", \"peer\"]"),
-        ("document_limit", "Largest document without attachments, in bytes [default: 1048576]"),
-        ("body_limit", "Largest request body, in bytes [default: 500000000]"),
-        ("shutdown_grace", "How long a stop waits for what is being sent [default: 25s]"),
+        (
+            "listen",
+            "Address to listen on (loopback) [default: 127.0.0.1:1337]",
+        ),
+        (
+            "store",
+            "Where state is kept [default: sqlite:feedsme.sqlite3]",
+        ),
+        (
+            "environments",
+            "Environments in the order of promotion [default: [\"dev\", \"test\", \"prod\"]]",
+        ),
+        (
+            "increment",
+            "How a rebuild's version is made: prerelease or patch [default: prerelease]",
+        ),
+        (
+            "promote_without_line",
+            "What a promotion without a release line sends: nothing or highest [default: nothing]",
+        ),
+        (
+            "duplicate_window",
+            "How long after its end a repeated promotion is a duplicate [default: 60s]",
+        ),
+        (
+            "edges",
+            "Manifest fields that make edges [default: [\"dependencies\"]; also \"optional\", \"peer\"]",
+        ),
+        (
+            "document_limit",
+            "Largest document without attachments, in bytes [default: 1048576]",
+        ),
+        (
+            "body_limit",
+            "Largest request body, in bytes [default: 500000000]",
+        ),
+        (
+            "shutdown_grace",
+            "How long a stop waits for what is being sent [default: 25s]",
+        ),
         ("log", "What is logged [default: info]"),
-        ("log_format", "How it is logged: text or json [default: text]"),
+        (
+            "log_format",
+            "How it is logged: text or json [default: text]",
+        ),
     ];
-    let mut flags: Vec<(String, &'static str)> =
-        plain.iter().map(|(name, help)| ((*name).to_owned(), *help)).collect();
+    let mut flags: Vec<(String, &'static str)> = plain
+        .iter()
+        .map(|(name, help)| ((*name).to_owned(), *help))
+        .collect();
     for neighbour in ["build_service", "warehouse", "registry"] {
         let of = |leaf: &str, help: &'static str| (format!("{neighbour}.{leaf}"), help);
         flags.extend([
@@ -268,9 +334,15 @@ pub fn flags() -> Vec<(String, &'static str)> {
             of("token", "Sent to it as a bearer token"),
             of("token_file", "File that holds the token"),
             of("user", "name:password, sent to it as Basic"),
-            of("ca_file", "PEM file of certificates to trust beside the system's"),
+            of(
+                "ca_file",
+                "PEM file of certificates to trust beside the system's",
+            ),
             of("concurrency", "Requests under way at once [default: 20]"),
-            of("connect_timeout", "How long a connection may take [default: 10s]"),
+            of(
+                "connect_timeout",
+                "How long a connection may take [default: 10s]",
+            ),
             of("idle_timeout", "How long nothing may move [default: 60s]"),
         ]);
     }
@@ -281,12 +353,17 @@ fn read_file(file: Option<&Path>) -> Result<Table, SettingsError> {
     let path = file.unwrap_or(Path::new(DEFAULT_FILE));
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => return Ok(Table::new()),
+        Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Table::new());
+        }
         Err(error) => return Err(SettingsError::Unreadable(path.display().to_string(), error)),
     };
     // Read alone first: a mistake is then shown with its line.
     let wrong = |error: toml::de::Error| {
-        SettingsError::Wrong(format!("settings file {}", path.display()), format!("\n{error}"))
+        SettingsError::Wrong(
+            format!("settings file {}", path.display()),
+            format!("\n{error}"),
+        )
     };
     toml::from_str::<Settings>(&text).map_err(wrong)?;
     toml::from_str(&text).map_err(wrong)
@@ -301,7 +378,8 @@ fn check(path: &str, value: &str, source: &str) -> Result<(), SettingsError> {
     }
     put(&mut alone, path, value);
     let read: Result<Settings, toml::de::Error> = alone.try_into();
-    read.map(|_| ()).map_err(|error| SettingsError::Wrong(source.to_owned(), short(&error)))
+    read.map(|_| ())
+        .map_err(|error| SettingsError::Wrong(source.to_owned(), short(&error)))
 }
 
 fn short(error: &toml::de::Error) -> String {
@@ -317,7 +395,9 @@ fn put(table: &mut Table, path: &str, text: &str) {
             table.insert(part.to_owned(), value(path, text));
             return;
         }
-        let entry = table.entry(part.to_owned()).or_insert_with(|| Value::Table(Table::new()));
+        let entry = table
+            .entry(part.to_owned())
+            .or_insert_with(|| Value::Table(Table::new()));
         if !entry.is_table() {
             *entry = Value::Table(Table::new());
         }
@@ -329,16 +409,22 @@ fn put(table: &mut Table, path: &str, text: &str) {
 fn value(path: &str, text: &str) -> Value {
     // What is always text must not become a number because it looks like one.
     let leaf = path.rsplit('.').next().unwrap_or(path);
-    if matches!(leaf, "token" | "user" | "token_file" | "ca_file" | "url" | "store" | "log" | "listen") {
+    if matches!(
+        leaf,
+        "token" | "user" | "token_file" | "ca_file" | "url" | "store" | "log" | "listen"
+    ) {
         return Value::String(text.to_owned());
     }
-    let parsed: Option<Value> =
-        toml::from_str::<Table>(&format!("value = {text}")).ok().and_then(|mut table| table.remove("value"));
+    let parsed: Option<Value> = toml::from_str::<Table>(&format!("value = {text}"))
+        .ok()
+        .and_then(|mut table| table.remove("value"));
     match parsed {
         Some(value) if !value.is_datetime() => value,
-        _ if leaf == "environments" || leaf == "edges" => {
-            Value::Array(text.split(',').map(|one| Value::String(one.trim().to_owned())).collect())
-        }
+        _ if leaf == "environments" || leaf == "edges" => Value::Array(
+            text.split(',')
+                .map(|one| Value::String(one.trim().to_owned()))
+                .collect(),
+        ),
         _ => Value::String(text.to_owned()),
     }
 }
@@ -349,7 +435,10 @@ mod tests {
 
     fn load(variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Settings, SettingsError> {
         let own = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
-            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect()
         };
         let none = tempfile::NamedTempFile::new().unwrap();
         Settings::load(Some(none.path()), own(variables).into_iter(), &own(flags))
@@ -358,15 +447,28 @@ mod tests {
     #[test]
     fn the_later_source_wins() {
         let settings = load(
-            &[("FEEDSME_LISTEN", "127.0.0.1:2000"), ("FEEDSME_BUILD_SERVICE__URL", "http://a"), ("HOME", "/x")],
-            &[("build_service.url", "http://u:p@b"), ("build_service.concurrency", "3")],
+            &[
+                ("FEEDSME_LISTEN", "127.0.0.1:2000"),
+                ("FEEDSME_BUILD_SERVICE__URL", "http://a"),
+                ("HOME", "/x"),
+            ],
+            &[
+                ("build_service.url", "http://u:p@b"),
+                ("build_service.concurrency", "3"),
+            ],
         )
         .unwrap();
         assert_eq!(settings.listen.port(), 2000);
         let endpoint = settings.build_service.as_ref().unwrap();
-        assert_eq!((endpoint.url.reveal(), endpoint.concurrency), ("http://u:p@b", 3));
+        assert_eq!(
+            (endpoint.url.reveal(), endpoint.concurrency),
+            ("http://u:p@b", 3)
+        );
         let shown = toml::to_string(&settings).unwrap();
-        assert!(shown.contains("http://***@b") && !shown.contains("u:p"), "{shown}");
+        assert!(
+            shown.contains("http://***@b") && !shown.contains("u:p"),
+            "{shown}"
+        );
     }
 
     #[test]
@@ -384,8 +486,13 @@ mod tests {
                 "log_format" => "json",
                 _ => "text",
             };
-            let neighbour = name.split_once('.').map(|(neighbour, _)| format!("{neighbour}.url"));
-            let mut flags: Vec<(&str, &str)> = neighbour.iter().map(|url| (url.as_str(), "http://a")).collect();
+            let neighbour = name
+                .split_once('.')
+                .map(|(neighbour, _)| format!("{neighbour}.url"));
+            let mut flags: Vec<(&str, &str)> = neighbour
+                .iter()
+                .map(|url| (url.as_str(), "http://a"))
+                .collect();
             flags.push((&name, value));
             load(&[], &flags).unwrap_or_else(|error| panic!("{name}: {error}"));
         }
@@ -395,7 +502,9 @@ mod tests {
 
     #[test]
     fn mistakes_name_their_source() {
-        let wrong = |variables: &[(&str, &str)], flags: &[(&str, &str)]| load(variables, flags).unwrap_err().to_string();
+        let wrong = |variables: &[(&str, &str)], flags: &[(&str, &str)]| {
+            load(variables, flags).unwrap_err().to_string()
+        };
         assert!(wrong(&[("FEEDSME_LISEN", "x")], &[]).contains("variable FEEDSME_LISEN"));
         assert!(wrong(&[], &[("duplicate_window", "soon")]).contains("flag --duplicate-window"));
         assert!(wrong(&[("FEEDSME_STORE", "mysql:x")], &[]).contains("sqlite:PATH"));
@@ -404,7 +513,12 @@ mod tests {
         assert!(wrong(&[("FEEDSME_ENVIRONMENTS", "[]")], &[]).contains("at least one environment"));
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "listen = \"127.0.0.1:1\"\nlisten_on = 3\n").unwrap();
-        let error = Settings::load(Some(file.path()), std::iter::empty(), &[]).unwrap_err().to_string();
-        assert!(error.contains("line 2") && error.contains("listen_on"), "{error}");
+        let error = Settings::load(Some(file.path()), std::iter::empty(), &[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("line 2") && error.contains("listen_on"),
+            "{error}"
+        );
     }
 }

@@ -13,7 +13,10 @@ pub fn start(log: &str, format: LogFormat) -> Result<(), String> {
         .parse()
         .map_err(|error| format!("log {log:?}: {error}; it must be a level such as info, or a list such as info,feedsme::dispatch=debug"))?;
     let layer = match format {
-        LogFormat::Text => fmt::layer().with_writer(std::io::stderr).with_target(false).boxed(),
+        LogFormat::Text => fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .boxed(),
         LogFormat::Json => fmt::layer()
             .json()
             .flatten_event(true)
@@ -21,6 +24,8 @@ pub fn start(log: &str, format: LogFormat) -> Result<(), String> {
             .with_writer(std::io::stderr)
             .boxed(),
     };
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .try_init();
     Ok(())
 }

@@ -45,18 +45,26 @@ pub async fn claim(
     key: &RowKey,
 ) -> Result<Option<Claimed>> {
     loop {
-        let state = core.store.packages(&[Want::rows(name, vec![key.clone()])]).await?.pop();
+        let state = core
+            .store
+            .packages(&[Want::rows(name, vec![key.clone()])])
+            .await?
+            .pop();
         let rebuild = state.and_then(|state| state.row(key).and_then(|row| row.rebuild.clone()));
-        let Some(rebuild) = rebuild.filter(|rebuild| rebuild.id == *id && !rebuild.state.is_ended()) else {
+        let Some(rebuild) =
+            rebuild.filter(|rebuild| rebuild.id == *id && !rebuild.state.is_ended())
+        else {
             return Ok(None);
         };
         let attempts = core.store.attempts(id).await?;
         let result = |number: u32| attempts.iter().find(|one| one.number == number);
-        if rebuild.state == RebuildState::Sending && result(rebuild.attempt).is_some_and(|one| one.outcome == SENT) {
+        if rebuild.state == RebuildState::Sending
+            && result(rebuild.attempt).is_some_and(|one| one.outcome == SENT)
+        {
             return Ok(None);
         }
-        let may_have_reached_before =
-            (1..=rebuild.attempt).any(|number| result(number).is_none_or(|one| one.may_have_reached));
+        let may_have_reached_before = (1..=rebuild.attempt)
+            .any(|number| result(number).is_none_or(|one| one.may_have_reached));
         let attempt = rebuild.attempt + 1;
         let patch = RebuildPatch {
             state: Some(RebuildState::Sending),
@@ -87,8 +95,15 @@ pub const SENT: &str = "sent";
 
 /// Records what an attempt came to and does what follows from it. Returns the work that goes on: the same rebuild later,
 /// or the one that takes its place.
-pub async fn settle(core: &Core, claimed: &Claimed, outcome: &Outcome, next: Next) -> Result<Option<Work>> {
-    let Claimed { name, key, rebuild, .. } = claimed;
+pub async fn settle(
+    core: &Core,
+    claimed: &Claimed,
+    outcome: &Outcome,
+    next: Next,
+) -> Result<Option<Work>> {
+    let Claimed {
+        name, key, rebuild, ..
+    } = claimed;
     let attempt = Attempt {
         number: rebuild.attempt,
         started: claimed.started,
@@ -124,7 +139,9 @@ pub async fn settle(core: &Core, claimed: &Claimed, outcome: &Outcome, next: Nex
 }
 
 async fn again(core: &Core, claimed: &Claimed, due: Millis, counted: u32) -> Result<Option<Work>> {
-    let Claimed { name, key, rebuild, .. } = claimed;
+    let Claimed {
+        name, key, rebuild, ..
+    } = claimed;
     let tries = rebuild.tries + counted;
     let patch = RebuildPatch {
         state: Some(RebuildState::Queued),
@@ -133,7 +150,10 @@ async fn again(core: &Core, claimed: &Claimed, due: Millis, counted: u32) -> Res
         ..RebuildPatch::default()
     };
     // The item first: a death in between leaves one item too many, which finds nothing to do.
-    let later = Rebuild { due, ..rebuild.clone() };
+    let later = Rebuild {
+        due,
+        ..rebuild.clone()
+    };
     let work = rebuild::work(name, key, &later);
     core.store.put_work(std::slice::from_ref(&work)).await?;
     let answer = patch_row(core, name, key, rebuild, patch).await?;
@@ -142,11 +162,22 @@ async fn again(core: &Core, claimed: &Claimed, due: Millis, counted: u32) -> Res
 }
 
 /// Sends a dead rebuild once more, at an operator's wish. `None` if it is not dead (H24: a superseded one is refused).
-pub async fn revive(core: &Core, name: &PackageName, key: &RowKey, id: &RebuildId) -> Result<Option<Work>> {
-    let state = core.store.packages(&[Want::rows(name, vec![key.clone()])]).await?.pop();
+pub async fn revive(
+    core: &Core,
+    name: &PackageName,
+    key: &RowKey,
+    id: &RebuildId,
+) -> Result<Option<Work>> {
+    let state = core
+        .store
+        .packages(&[Want::rows(name, vec![key.clone()])])
+        .await?
+        .pop();
     let rebuild = state.and_then(|state| state.row(key).and_then(|row| row.rebuild.clone()));
     let dead = |rebuild: &Rebuild| rebuild.id == *id && rebuild.state == RebuildState::Dead;
-    let Some(rebuild) = rebuild.filter(dead) else { return Ok(None) };
+    let Some(rebuild) = rebuild.filter(dead) else {
+        return Ok(None);
+    };
     let due = core.clock.now();
     let patch = RebuildPatch {
         state: Some(RebuildState::Queued),
@@ -154,7 +185,14 @@ pub async fn revive(core: &Core, name: &PackageName, key: &RowKey, id: &RebuildI
         due: Some(due),
         ..RebuildPatch::default()
     };
-    let work = rebuild::work(name, key, &Rebuild { due, ..rebuild.clone() });
+    let work = rebuild::work(
+        name,
+        key,
+        &Rebuild {
+            due,
+            ..rebuild.clone()
+        },
+    );
     core.store.put_work(std::slice::from_ref(&work)).await?;
     let answer = patch_row(core, name, key, &rebuild, patch).await?;
     Ok((answer == Committed::Applied).then_some(work))
@@ -172,8 +210,14 @@ async fn patch_row(
         state: as_it_is.state,
         attempt: as_it_is.attempt,
     };
-    let write = RowWrite { patch: Some(patch), ..RowWrite::new(key.clone(), expect, 0) };
-    let answers = core.store.commit(vec![PackageCommit::row(name, write)]).await?;
+    let write = RowWrite {
+        patch: Some(patch),
+        ..RowWrite::new(key.clone(), expect, 0)
+    };
+    let answers = core
+        .store
+        .commit(vec![PackageCommit::row(name, write)])
+        .await?;
     Ok(answers.first().copied().unwrap_or(Committed::Refused))
 }
 
@@ -192,7 +236,9 @@ fn because(reason: DeadReason, outcome: &Outcome) -> String {
 }
 
 fn log(claimed: &Claimed, outcome: &Outcome, next: Next) {
-    let Claimed { name, key, rebuild, .. } = claimed;
+    let Claimed {
+        name, key, rebuild, ..
+    } = claimed;
     let env = key.slot.as_str();
     match next {
         Next::Sent | Next::SentEarlier => tracing::info!(

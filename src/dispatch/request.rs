@@ -10,7 +10,8 @@ use crate::model::document::Document;
 use crate::model::outgoing::{self, Outgoing, OutgoingError, PackumentView};
 use crate::model::package::{Kind, RowKey};
 use crate::neighbours::{
-    BuildService, Class, Document as Upload, Failure, Neighbour, Outcome, Packument, Registry, Tarball, Warehouse,
+    BuildService, Class, Document as Upload, Failure, Neighbour, Outcome, Packument, Registry,
+    Tarball, Warehouse,
 };
 use crate::semver::Version;
 use crate::store::Want;
@@ -42,14 +43,17 @@ impl Neighbours {
         let base = rebuild.base.to_string();
         let tarball_of = rebuild.tarball_of.to_string();
         let packument = self.registry.packument(name, &[&base, &tarball_of]).await?;
-        let outgoing = compose(core, claimed, &json, packument.as_ref()).map_err(|error| Outcome {
-            class: Class::Dead,
-            neighbour: to,
-            may_have_reached: false,
-            status: None,
-            message: error.to_string(),
-        })?;
-        let tarball = self.tarball(name, &base, &tarball_of, packument.as_ref()).await?;
+        let outgoing =
+            compose(core, claimed, &json, packument.as_ref()).map_err(|error| Outcome {
+                class: Class::Dead,
+                neighbour: to,
+                may_have_reached: false,
+                status: None,
+                message: error.to_string(),
+            })?;
+        let tarball = self
+            .tarball(name, &base, &tarball_of, packument.as_ref())
+            .await?;
         let upload = Upload {
             before: &outgoing.before,
             attachment: &outgoing.attachment,
@@ -57,8 +61,14 @@ impl Neighbours {
         };
         let id = rebuild.id.as_str();
         let report = match (&self.warehouse, to) {
-            (Some(warehouse), Neighbour::Warehouse) => warehouse.publish(id, name, &upload, tarball).await,
-            _ => self.build_service.build(id, rebuild.promote, &upload, tarball).await,
+            (Some(warehouse), Neighbour::Warehouse) => {
+                warehouse.publish(id, name, &upload, tarball).await
+            }
+            _ => {
+                self.build_service
+                    .build(id, rebuild.promote, &upload, tarball)
+                    .await
+            }
         };
         Ok(report.outcome)
     }
@@ -80,18 +90,33 @@ impl Neighbours {
         let away = |error: String| unusable(Class::Retry { retry_after: None }, error);
         let base = &claimed.rebuild.base;
         let gone = || {
-            unusable(Class::Dead, format!("no document of {}@{base} is known: publish it by hand once", claimed.name))
+            unusable(
+                Class::Dead,
+                format!(
+                    "no document of {}@{base} is known: publish it by hand once",
+                    claimed.name
+                ),
+            )
         };
         let want = Want::rows(&claimed.name, vec![RowKey::publish(base)]);
-        let state = core.store.packages(&[want]).await.map_err(|error| away(error.to_string()))?.pop();
-        let digest = state.and_then(|state| state.facts(base).and_then(|facts| facts.digest.clone())).ok_or_else(gone)?;
+        let state = core
+            .store
+            .packages(&[want])
+            .await
+            .map_err(|error| away(error.to_string()))?
+            .pop();
+        let digest = state
+            .and_then(|state| state.facts(base).and_then(|facts| facts.digest.clone()))
+            .ok_or_else(gone)?;
         let json = core
             .store
             .manifest(&claimed.name, base, &digest)
             .await
             .map_err(|error| away(error.to_string()))?
             .ok_or_else(gone)?;
-        Document::parse(&json).map(|document| document.json).map_err(|_| gone())
+        Document::parse(&json)
+            .map(|document| document.json)
+            .map_err(|_| gone())
     }
 
     /// The base's own tarball; if the registry has none, that of the version whose bytes it has (H18).
@@ -102,9 +127,18 @@ impl Neighbours {
         tarball_of: &str,
         packument: Option<&Packument>,
     ) -> Result<Tarball, Failure> {
-        let from = |version: &str| packument.and_then(|packument| packument.tarball(version)).map(str::to_owned);
-        let integrity = |version: &str| packument.and_then(|packument| packument.integrity(version));
-        match self.registry.tarball(name, base, from(base).as_deref()).await {
+        let from = |version: &str| {
+            packument
+                .and_then(|packument| packument.tarball(version))
+                .map(str::to_owned)
+        };
+        let integrity =
+            |version: &str| packument.and_then(|packument| packument.integrity(version));
+        match self
+            .registry
+            .tarball(name, base, from(base).as_deref())
+            .await
+        {
             Ok(tarball) => Ok(tarball.with_integrity(integrity(base))),
             Err(failure) if failure.class == Class::MissingTarball && tarball_of != base => self
                 .registry
@@ -117,15 +151,28 @@ impl Neighbours {
 }
 
 /// The document that is sent.
-fn compose(core: &Core, claimed: &Claimed, json: &Map<String, Value>, packument: Option<&Packument>) -> Result<Outgoing, OutgoingError> {
+fn compose(
+    core: &Core,
+    claimed: &Claimed,
+    json: &Map<String, Value>,
+    packument: Option<&Packument>,
+) -> Result<Outgoing, OutgoingError> {
     let version: &Version = &claimed.key.version;
     match claimed.key.slot.kind() {
         Kind::Promotion => outgoing::promotion(json, version, claimed.key.slot.as_str()),
         Kind::Publish => {
             let base = &claimed.rebuild.base;
             let view = packument.map(|packument| PackumentView {
-                dist_tags: packument.dist_tags.clone().into_iter().collect::<BTreeMap<_, _>>(),
-                dist_of_base: packument.dists.get(&base.to_string()).cloned().map(Value::Object),
+                dist_tags: packument
+                    .dist_tags
+                    .clone()
+                    .into_iter()
+                    .collect::<BTreeMap<_, _>>(),
+                dist_of_base: packument
+                    .dists
+                    .get(&base.to_string())
+                    .cloned()
+                    .map(Value::Object),
             });
             let env = core.rules.environments.first().as_str();
             outgoing::publish(json, base, version, env, view.as_ref())

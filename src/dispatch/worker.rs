@@ -110,11 +110,27 @@ enum Message {
 type SendKey = (PackageName, String);
 
 enum Done {
-    Planned { work: Work, result: Result<Vec<Work>, IngestError> },
-    Claimed { work: Work, result: Result<Option<Claimed>, IngestError> },
-    Answered { work: Work, claimed: Box<Claimed>, outcome: Outcome },
-    Settled { work: Work, result: Result<Option<Work>, IngestError> },
-    Finished { ids: Vec<String>, result: Result<(), StoreError> },
+    Planned {
+        work: Work,
+        result: Result<Vec<Work>, IngestError>,
+    },
+    Claimed {
+        work: Work,
+        result: Result<Option<Claimed>, IngestError>,
+    },
+    Answered {
+        work: Work,
+        claimed: Box<Claimed>,
+        outcome: Outcome,
+    },
+    Settled {
+        work: Work,
+        result: Result<Option<Work>, IngestError>,
+    },
+    Finished {
+        ids: Vec<String>,
+        result: Result<(), StoreError>,
+    },
 }
 
 /// The worker's state; run it with [`Worker::run`].
@@ -212,7 +228,10 @@ impl Worker {
         }
         let left = self.tasks.len();
         if left > 0 {
-            tracing::warn!(left, "stopped while rebuilds were being sent; they are sent again at the next start");
+            tracing::warn!(
+                left,
+                "stopped while rebuilds were being sent; they are sent again at the next start"
+            );
         }
         self.tasks.shutdown().await;
     }
@@ -236,7 +255,9 @@ impl Worker {
     }
 
     fn status(&self) -> Status {
-        let paused = |(neighbour, lane): (&Neighbour, &Lane<String>)| Some((*neighbour, lane.paused_since()?));
+        let paused = |(neighbour, lane): (&Neighbour, &Lane<String>)| {
+            Some((*neighbour, lane.paused_since()?))
+        };
         Status {
             planning: self.plans.len() + self.planning,
             waiting: self.sends.len() + self.settling,
@@ -254,7 +275,8 @@ impl Worker {
                     self.plans.push(&key, self.arrivals, &id, due, item);
                 }
                 Job::Send { order, .. } => {
-                    let (key, id, due, order) = (self.send_key(&item), item.id.clone(), item.due, *order);
+                    let (key, id, due, order) =
+                        (self.send_key(&item), item.id.clone(), item.due, *order);
                     self.sends.push(&key, order, &id, due, item);
                 }
             }
@@ -277,8 +299,12 @@ impl Worker {
         let now = self.core.clock.now();
         let mut wake = self.plans.tick(now);
         while self.planning < PLANNING {
-            let Some(key) = self.plans.ready().next().map(|(key, _)| key.clone()) else { break };
-            let Some(work) = self.plans.take(&key) else { break };
+            let Some(key) = self.plans.ready().next().map(|(key, _)| key.clone()) else {
+                break;
+            };
+            let Some(work) = self.plans.take(&key) else {
+                break;
+            };
             self.start_plan(work);
         }
         wake = earlier(wake, self.sends.tick(now));
@@ -304,20 +330,26 @@ impl Worker {
         let has_warehouse = self.neighbours.warehouse.is_some();
         let mut wake = None;
         for to in [Neighbour::Warehouse, Neighbour::BuildService] {
-            let is_for = |work: &Work| {
-                matches!(&work.job, Job::Send { key, .. } if target(key, has_warehouse) == to)
-            };
+            let is_for = |work: &Work| matches!(&work.job, Job::Send { key, .. } if target(key, has_warehouse) == to);
             let slots = self.options.concurrency.get(&to).copied().unwrap_or(20);
             let used = self.sending.get(&to).copied().unwrap_or(0);
             let free = slots.saturating_sub(used);
             if free == 0 {
                 continue;
             }
-            let both = [Neighbour::Registry, to].map(|one| self.lanes.entry(one).or_default().admits(now));
+            let both =
+                [Neighbour::Registry, to].map(|one| self.lanes.entry(one).or_default().admits(now));
             if both.contains(&Admission::Closed) {
                 continue;
             }
-            if let Some(until) = both.iter().filter_map(|one| match one { Admission::Until(at) => Some(*at), _ => None }).max() {
+            if let Some(until) = both
+                .iter()
+                .filter_map(|one| match one {
+                    Admission::Until(at) => Some(*at),
+                    _ => None,
+                })
+                .max()
+            {
                 if self.sends.ready().any(|(_, work)| is_for(work)) {
                     wake = earlier(wake, Some(until));
                 }
@@ -328,12 +360,27 @@ impl Worker {
                 .ready()
                 .filter(|(_, work)| is_for(work))
                 .map(|(key, work)| (key.clone(), rebuild_id(work)))
-                .take(if both.contains(&Admission::Probe) { usize::MAX } else { free })
+                .take(if both.contains(&Admission::Probe) {
+                    usize::MAX
+                } else {
+                    free
+                })
                 .collect();
             if both.contains(&Admission::Probe) {
-                let probed = if both[0] == Admission::Probe { Neighbour::Registry } else { to };
-                let pick = self.lanes.entry(probed).or_default().pick(ready.iter().map(|(_, id)| id)).cloned();
-                let Some((key, id)) = pick.and_then(|id| ready.into_iter().find(|(_, one)| *one == id)) else {
+                let probed = if both[0] == Admission::Probe {
+                    Neighbour::Registry
+                } else {
+                    to
+                };
+                let pick = self
+                    .lanes
+                    .entry(probed)
+                    .or_default()
+                    .pick(ready.iter().map(|(_, id)| id))
+                    .cloned();
+                let Some((key, id)) =
+                    pick.and_then(|id| ready.into_iter().find(|(_, one)| *one == id))
+                else {
                     continue;
                 };
                 for (one, admission) in [Neighbour::Registry, to].into_iter().zip(both) {
@@ -352,12 +399,16 @@ impl Worker {
     }
 
     fn start_send(&mut self, key: &SendKey, to: Neighbour) {
-        let Some(work) = self.sends.take(key) else { return };
+        let Some(work) = self.sends.take(key) else {
+            return;
+        };
         *self.sending.entry(to).or_default() += 1;
         let (core, owner) = (self.core.clone(), self.options.owner.clone());
         self.tasks.spawn(async move {
             let result = match &work.job {
-                Job::Send { rebuild, key, .. } => claim(&core, &owner, rebuild, &work.package, key).await,
+                Job::Send { rebuild, key, .. } => {
+                    claim(&core, &owner, rebuild, &work.package, key).await
+                }
                 Job::Plan { .. } => Ok(None),
             };
             Done::Claimed { work, result }
@@ -368,7 +419,11 @@ impl Worker {
         let (core, neighbours) = (self.core.clone(), self.neighbours.clone());
         self.tasks.spawn(async move {
             let outcome = neighbours.send(&core, &claimed).await;
-            Done::Answered { work, claimed: Box::new(claimed), outcome }
+            Done::Answered {
+                work,
+                claimed: Box::new(claimed),
+                outcome,
+            }
         });
     }
 
@@ -410,7 +465,11 @@ impl Worker {
                     self.send_again(work, &error);
                 }
             },
-            Done::Answered { work, claimed, outcome } => {
+            Done::Answered {
+                work,
+                claimed,
+                outcome,
+            } => {
                 self.give_back(&work);
                 let next = self.judge(&claimed, &outcome);
                 self.settling += 1;
@@ -455,7 +514,16 @@ impl Worker {
         tracing::error!(work = work.id, %error, "planning failed; it is repeated");
         let due = self.core.clock.now() + AGAIN;
         self.arrivals += 1;
-        self.plans.push(&work.package, self.arrivals, &work.id, due, Work { due, ..work.clone() });
+        self.plans.push(
+            &work.package,
+            self.arrivals,
+            &work.id,
+            due,
+            Work {
+                due,
+                ..work.clone()
+            },
+        );
     }
 
     fn send_again(&mut self, work: Work, error: &IngestError) {
@@ -493,7 +561,10 @@ impl Worker {
         let id = claimed.rebuild.id.to_string();
         let to = target(&claimed.key, self.neighbours.warehouse.is_some());
         if outcome.neighbour != Neighbour::Registry {
-            self.lanes.entry(Neighbour::Registry).or_default().succeeded(&id, now);
+            self.lanes
+                .entry(Neighbour::Registry)
+                .or_default()
+                .succeeded(&id, now);
         } else {
             self.lanes.entry(to).or_default().abandoned(&id);
         }
@@ -524,7 +595,10 @@ impl Worker {
         };
         match (after(outcome, &attempt), paused_until) {
             // The lane decides when; the item itself is due at once, so that it can be a probe.
-            (Next::PauseLane { neighbour, .. }, Some(_)) => Next::PauseLane { neighbour, at_ms: now },
+            (Next::PauseLane { neighbour, .. }, Some(_)) => Next::PauseLane {
+                neighbour,
+                at_ms: now,
+            },
             (next, _) => next,
         }
     }

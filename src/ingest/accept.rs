@@ -37,7 +37,11 @@ pub async fn accept(core: &Core, posted: &Posted) -> Result<Accepted> {
     let first = core.rules.environments.first();
     let env = posted.env.as_ref().unwrap_or(first);
     let publish = posted.env.is_none() || (env == first && document.published_flag);
-    let kind = if publish { Kind::Publish } else { Kind::Promotion };
+    let kind = if publish {
+        Kind::Publish
+    } else {
+        Kind::Promotion
+    };
     let json = document.bytes();
     let digest = Digest::of(&json);
     let id = match (kind, &posted.key) {

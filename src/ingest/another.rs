@@ -1,36 +1,63 @@
 //! Giving a node another version: its own turned out to be somebody else's (H11, H12).
 
-use super::{Core, REFUSALS, Result, contention, read, reach::published};
+use super::{Core, REFUSALS, Result, contention, reach::published, read};
 use crate::model::id::RebuildId;
 use crate::model::package::{PackageState, RebuildState, RowKey};
 use crate::model::work::Work;
 use crate::plan::rebuild::{self, Replacing};
-use crate::store::{Committed, Want};
+use crate::store::{Committed, Want, WantOpen};
 
 /// Ends this rebuild as foreign, if it has not ended, and reserves the next free version for its waves. Returns the work
 /// that sends it; empty if the rebuild is not the one that its waves wait for any more. Repeatable.
 pub async fn another(core: &Core, id: &RebuildId, because: &str) -> Result<Option<Work>> {
-    let Some(index) = core.store.rebuilds(std::slice::from_ref(id)).await?.pop().flatten() else {
+    let Some(index) = core
+        .store
+        .rebuilds(std::slice::from_ref(id))
+        .await?
+        .pop()
+        .flatten()
+    else {
         return Ok(None);
     };
     let (name, key) = (&index.name, &index.key);
     for _ in 0..REFUSALS {
         let first = read(core, Want::rows(name, vec![key.clone()])).await?;
-        let Some(old) = first.row(key).and_then(|row| row.rebuild.clone()).filter(|old| old.id == *id) else {
+        let Some(old) = first
+            .row(key)
+            .and_then(|row| row.rebuild.clone())
+            .filter(|old| old.id == *id)
+        else {
             return Ok(None);
         };
         let state = read(core, rebuild::want_again(name, &old, key, &core.rules)).await?;
-        let waits = old.waves.iter().any(|wave| state.open.get(wave) == Some(&key.version));
+        let waits = old
+            .waves
+            .iter()
+            .any(|wave| state.open.get(wave) == Some(&key.version));
         if !waits || matches!(old.state, RebuildState::Published | RebuildState::Dead) {
             return successors(core, &state, &old.waves.iter().cloned().collect::<Vec<_>>()).await;
         }
-        let replacing = Replacing { key, old: &old, id: RebuildId::fresh(), because, now: core.clock.now() };
+        let replacing = Replacing {
+            key,
+            old: &old,
+            id: RebuildId::fresh(),
+            because,
+            now: core.clock.now(),
+        };
         let published = published(core, name).await?;
-        let Some(reservation) = rebuild::replace(&state, &replacing, &core.rules, &published) else {
+        let Some(reservation) = rebuild::replace(&state, &replacing, &core.rules, &published)
+        else {
             return Ok(None);
         };
         if core.store.commit(vec![reservation.commit]).await?.first() == Some(&Committed::Applied) {
-            let state = read(core, Want { open_rows: true, ..Want::statics(name) }).await?;
+            let state = read(
+                core,
+                Want {
+                    open: WantOpen::All,
+                    ..Want::statics(name)
+                },
+            )
+            .await?;
             return successors(core, &state, &old.waves.iter().cloned().collect::<Vec<_>>()).await;
         }
     }
@@ -44,15 +71,21 @@ pub async fn successors(
     state: &PackageState,
     waves: &[crate::model::id::WaveId],
 ) -> Result<Option<Work>> {
-    let Some(version) = waves.iter().find_map(|wave| state.open.get(wave)) else { return Ok(None) };
+    let Some(version) = waves.iter().find_map(|wave| state.open.get(wave)) else {
+        return Ok(None);
+    };
     let key = RowKey::publish(version);
-    let Some(rebuild) = state.row(&key).and_then(|row| row.rebuild.as_ref()) else { return Ok(None) };
+    let Some(rebuild) = state.row(&key).and_then(|row| row.rebuild.as_ref()) else {
+        return Ok(None);
+    };
     if rebuild.state != RebuildState::Queued || rebuild.attempt > 0 {
         return Ok(None);
     }
     let index = rebuild::index(&state.name, &key, rebuild, core.clock.now());
     core.store.put_rebuilds(&[index]).await?;
-    core.store.put_decisions(&rebuild.change, std::slice::from_ref(&rebuild.decision)).await?;
+    core.store
+        .put_decisions(&rebuild.change, std::slice::from_ref(&rebuild.decision))
+        .await?;
     let work = rebuild::work(&state.name, &key, rebuild);
     core.store.put_work(std::slice::from_ref(&work)).await?;
     Ok(Some(work))

@@ -25,5 +25,9 @@ pub async fn import(core: &Core, document: &Document) -> Result<Imported> {
     }
     let projections = edge_projections(&state, &described, &facts);
     core.store.project(facts.stamp, &projections).await?;
-    Ok(if facts.digest.as_ref() == Some(&digest) { Imported::New } else { Imported::Known })
+    Ok(if facts.digest.as_ref() == Some(&digest) {
+        Imported::New
+    } else {
+        Imported::Known
+    })
 }

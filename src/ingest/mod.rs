@@ -83,17 +83,25 @@ pub type Result<T> = std::result::Result<T, IngestError>;
 const REFUSALS: usize = 200;
 
 fn contention(name: &PackageName) -> IngestError {
-    StoreError::new(StoreErrorKind::Contention, format!("{name} is being decided about elsewhere")).into()
+    StoreError::new(
+        StoreErrorKind::Contention,
+        format!("{name} is being decided about elsewhere"),
+    )
+    .into()
 }
 
 /// Plans an accepted change: everything that follows from it is durable when this answers. Returns the work that it put,
 /// so that the dispatcher need not look for it. Planning a change again does nothing new.
 pub async fn plan(core: &Core, id: &ChangeId, digest: &Digest) -> Result<Vec<Work>> {
-    let Some(change) = core.store.change(id).await? else { return Ok(Vec::new()) };
+    let Some(change) = core.store.change(id).await? else {
+        return Ok(Vec::new());
+    };
     if change.planned.is_some() {
         return Ok(Vec::new());
     }
-    let Some(json) = core.store.document(id, digest).await? else { return Ok(Vec::new()) };
+    let Some(json) = core.store.document(id, digest).await? else {
+        return Ok(Vec::new());
+    };
     let document = Document::parse(&json)
         .map_err(|error| IngestError::Document(id.to_string(), error.to_string()))?;
     let described = describe(core, &document, digest);
@@ -125,7 +133,12 @@ struct Outcome {
 
 impl Outcome {
     fn new(verdict: Verdict) -> Self {
-        Self { verdict, work: Vec::new(), rebuilds: 0, skips: 0 }
+        Self {
+            verdict,
+            work: Vec::new(),
+            rebuilds: 0,
+            skips: 0,
+        }
     }
 }
 
@@ -150,7 +163,8 @@ struct Parents {
 impl Parents {
     /// Reads the statics of those parents that were not read yet.
     async fn load(&mut self, core: &Core, names: impl Iterator<Item = PackageName>) -> Result<()> {
-        let mut missing: Vec<PackageName> = names.filter(|name| !self.tops.contains_key(name)).collect();
+        let mut missing: Vec<PackageName> =
+            names.filter(|name| !self.tops.contains_key(name)).collect();
         missing.sort();
         missing.dedup();
         if missing.is_empty() {
@@ -158,7 +172,10 @@ impl Parents {
         }
         let wants: Vec<Want> = missing.iter().map(Want::statics).collect();
         for state in core.store.packages(&wants).await? {
-            self.tops.insert(state.name.clone(), state.is_managed().then_some(state.top).flatten());
+            self.tops.insert(
+                state.name.clone(),
+                state.is_managed().then_some(state.top).flatten(),
+            );
         }
         Ok(())
     }
@@ -198,7 +215,11 @@ async fn read(core: &Core, want: Want) -> Result<crate::model::package::PackageS
     let name = want.name.clone();
     let mut states = core.store.packages(std::slice::from_ref(&want)).await?;
     states.pop().ok_or_else(|| {
-        StoreError::new(StoreErrorKind::Bug, format!("the store did not answer about {name}")).into()
+        StoreError::new(
+            StoreErrorKind::Bug,
+            format!("the store did not answer about {name}"),
+        )
+        .into()
     })
 }
 
@@ -214,9 +235,12 @@ async fn declared(
     let Some(digest) = state.facts(version).and_then(|facts| facts.digest.as_ref()) else {
         return Ok(Vec::new());
     };
-    let Some(json) = core.store.manifest(&state.name, version, digest).await? else { return Ok(Vec::new()) };
-    let document = Document::parse(&json)
-        .map_err(|error| IngestError::Document(format!("{}@{version}", state.name), error.to_string()))?;
+    let Some(json) = core.store.manifest(&state.name, version, digest).await? else {
+        return Ok(Vec::new());
+    };
+    let document = Document::parse(&json).map_err(|error| {
+        IngestError::Document(format!("{}@{version}", state.name), error.to_string())
+    })?;
     Ok(edges(&document.manifest, core.rules.edges).list)
 }
 

@@ -25,21 +25,36 @@ const EARLIER: usize = 20;
 
 /// Handles a promotion. First it is asked whether it is the notice of a rebuild of ours (rule 14); only what answers
 /// none is compared with the latest promotion and may be a duplicate of it (H13).
-pub(super) async fn plan(core: &Core, change: &Change, described: &Described, json: &[u8]) -> Result<Outcome> {
+pub(super) async fn plan(
+    core: &Core,
+    change: &Change,
+    described: &Described,
+    json: &[u8],
+) -> Result<Outcome> {
     let (state, facts) = publish::establish(core, described, &Source::Known, json).await?;
     if facts.noticed.is_none() {
-        core.store.project(facts.stamp, &edge_projections(&state, described, &facts)).await?;
+        core.store
+            .project(facts.stamp, &edge_projections(&state, described, &facts))
+            .await?;
     }
 
     let answered = confirm(core, change).await?;
-    let latest = core.store.latest_promotion(&change.name, &change.env).await?;
-    let planned_before = latest.as_ref().is_some_and(|latest| latest.change == change.id);
+    let latest = core
+        .store
+        .latest_promotion(&change.name, &change.env)
+        .await?;
+    let planned_before = latest
+        .as_ref()
+        .is_some_and(|latest| latest.change == change.id);
     if answered.is_none() && !planned_before {
         if let Some(latest) = &latest {
-            let window = Millis::try_from(core.rules.duplicate_window.as_millis()).unwrap_or(Millis::MAX);
+            let window =
+                Millis::try_from(core.rules.duplicate_window.as_millis()).unwrap_or(Millis::MAX);
             let ended = ended(core, latest).await?;
             if decide::is_duplicate(change, latest, ended, window) {
-                return Ok(Outcome::new(Verdict::Duplicate { of: latest.change.clone() }));
+                return Ok(Outcome::new(Verdict::Duplicate {
+                    of: latest.change.clone(),
+                }));
             }
         }
     }
@@ -52,7 +67,10 @@ pub(super) async fn plan(core: &Core, change: &Change, described: &Described, js
     let line = core.store.line(&change.name, &change.version).await?;
     let without_line = line.is_none() && core.rules.promote_without_line == WithoutLine::Nothing;
     let verdict = match &answered {
-        Some(rebuild) => Verdict::Answers { rebuild: rebuild.id.clone(), waves: waves.clone() },
+        Some(rebuild) => Verdict::Answers {
+            rebuild: rebuild.id.clone(),
+            waves: waves.clone(),
+        },
         None if without_line => Verdict::NoReleaseLine,
         None => Verdict::Opened,
     };
@@ -61,18 +79,38 @@ pub(super) async fn plan(core: &Core, change: &Change, described: &Described, js
         return Ok(outcome);
     }
     let origin = facts.origin.clone();
-    let reason = if line.is_some() { Reason::InReleaseLine } else { Reason::HighestThatAdmits };
+    let reason = if line.is_some() {
+        Reason::InReleaseLine
+    } else {
+        Reason::HighestThatAdmits
+    };
     for wave in &waves {
-        let promoting = Promoting { change, wave, generation, reason: &reason };
+        let promoting = Promoting {
+            change,
+            wave,
+            generation,
+            reason: &reason,
+        };
         let mut after: Option<PackageName> = None;
         loop {
             let (page, last) = if line.is_some() {
-                let page =
-                    core.store.line_dependents(&change.name, &change.version, after.as_ref(), PAGE).await?;
-                let last = (page.len() == PAGE).then(|| page.last().map(|(name, _)| name.clone())).flatten();
+                let page = core
+                    .store
+                    .line_dependents(&change.name, &change.version, after.as_ref(), PAGE)
+                    .await?;
+                let last = (page.len() == PAGE)
+                    .then(|| page.last().map(|(name, _)| name.clone()))
+                    .flatten();
                 (page, last)
             } else {
-                highest_that_admit(core, &promoting, origin.as_ref(), after.as_ref(), &mut outcome).await?
+                highest_that_admit(
+                    core,
+                    &promoting,
+                    origin.as_ref(),
+                    after.as_ref(),
+                    &mut outcome,
+                )
+                .await?
             };
             send(core, &promoting, &page, &mut outcome).await?;
             match last {
@@ -93,10 +131,15 @@ async fn confirm(core: &Core, change: &Change) -> Result<Option<Rebuild>> {
     for _ in 0..REFUSALS {
         let state = read(core, Want::rows(&change.name, vec![key.clone()])).await?;
         let rebuild = state.row(&key).and_then(|row| row.rebuild.clone());
-        if rebuild.as_ref().is_some_and(|one| one.confirmed_by.as_ref() == Some(&change.id)) {
+        if rebuild
+            .as_ref()
+            .is_some_and(|one| one.confirmed_by.as_ref() == Some(&change.id))
+        {
             return Ok(rebuild);
         }
-        let Some(commit) = decide::confirm(&state, change) else { return Ok(None) };
+        let Some(commit) = decide::confirm(&state, change) else {
+            return Ok(None);
+        };
         core.store.commit(vec![commit]).await?;
     }
     Err(contention(&change.name))
@@ -105,7 +148,11 @@ async fn confirm(core: &Core, change: &Change) -> Result<Option<Rebuild>> {
 /// Makes this change the latest promotion of its package to the environment, once (H13).
 async fn enter(core: &Core, change: &Change) -> Result<u32> {
     for _ in 0..REFUSALS {
-        let generation = match core.store.promotions(&change.name, &change.env, EARLIER).await? {
+        let generation = match core
+            .store
+            .promotions(&change.name, &change.env, EARLIER)
+            .await?
+        {
             promotions if promotions.iter().any(|one| one.change == change.id) => {
                 let own = promotions.iter().find(|one| one.change == change.id);
                 return Ok(own.map_or(0, |one| one.generation));
@@ -119,7 +166,12 @@ async fn enter(core: &Core, change: &Change) -> Result<u32> {
             change: change.id.clone(),
             at: core.clock.now(),
         };
-        if core.store.promote(&change.name, &change.env, generation, &next).await? == Committed::Applied {
+        if core
+            .store
+            .promote(&change.name, &change.env, generation, &next)
+            .await?
+            == Committed::Applied
+        {
             return Ok(next.generation);
         }
     }
@@ -129,19 +181,27 @@ async fn enter(core: &Core, change: &Change) -> Result<u32> {
 /// When the last of what a promotion decided was accepted by the build service or ended; `None` while something is
 /// still to be sent, or while the promotion itself is not planned.
 async fn ended(core: &Core, promotion: &Promotion) -> Result<Option<Millis>> {
-    let Some(change) = core.store.change(&promotion.change).await? else { return Ok(Some(promotion.at)) };
-    let Some(planned) = change.planned else { return Ok(None) };
+    let Some(change) = core.store.change(&promotion.change).await? else {
+        return Ok(Some(promotion.at));
+    };
+    let Some(planned) = change.planned else {
+        return Ok(None);
+    };
     let mut ended = planned.at;
     let mut skip = 0;
     loop {
         let decisions = core.store.decisions(&promotion.change, skip, PAGE).await?;
         skip += decisions.len();
         for decision in decisions.iter().filter(|decision| decision.is_rebuild()) {
-            let (Some(version), Some(id)) = (&decision.version, &decision.rebuild) else { continue };
+            let (Some(version), Some(id)) = (&decision.version, &decision.rebuild) else {
+                continue;
+            };
             let key = RowKey::promotion(version, &decision.env);
             let state = read(core, Want::rows(&decision.dependent, vec![key.clone()])).await?;
             let rebuild = state.row(&key).and_then(|row| row.rebuild.as_ref());
-            let Some(rebuild) = rebuild.filter(|one| one.id == *id && !one.state.is_ended()) else { continue };
+            let Some(rebuild) = rebuild.filter(|one| one.id == *id && !one.state.is_ended()) else {
+                continue;
+            };
             match accepted(core, rebuild).await? {
                 Some(at) => ended = ended.max(at),
                 None => return Ok(None),
@@ -159,7 +219,10 @@ async fn accepted(core: &Core, rebuild: &Rebuild) -> Result<Option<Millis>> {
         return Ok(None);
     }
     let attempts = core.store.attempts(&rebuild.id).await?;
-    Ok(attempts.iter().find(|one| one.number == rebuild.attempt && one.outcome == "sent").map(|one| one.ended))
+    Ok(attempts
+        .iter()
+        .find(|one| one.number == rebuild.attempt && one.outcome == "sent")
+        .map(|one| one.ended))
 }
 
 /// One promotion in one wave.
@@ -186,14 +249,20 @@ async fn highest_that_admit(
 ) -> Result<(Vec<(PackageName, Version)>, Option<PackageName>)> {
     let change = promoting.change;
     let page = core.store.dependents(&change.name, after, PAGE).await?;
-    let last = (page.len() == PAGE).then(|| page.last().map(|edge| edge.dependent.clone())).flatten();
+    let last = (page.len() == PAGE)
+        .then(|| page.last().map(|edge| edge.dependent.clone()))
+        .flatten();
     let mut pairs = Vec::new();
     let mut skips = Vec::new();
     for edge in page {
         let ranges = core.store.ranges(&change.name, &edge.dependent).await?;
         let admits = |range: &str| EdgeRange::of(range).admits(&change.version, origin);
-        let highest =
-            ranges.iter().filter(|(range, _)| admits(range)).map(|(_, version)| version).max().cloned();
+        let highest = ranges
+            .iter()
+            .filter(|(range, _)| admits(range))
+            .map(|(_, version)| version)
+            .max()
+            .cloned();
         match highest {
             Some(version) => pairs.push((edge.dependent, version)),
             None => skips.push(promoting.skip(&edge.dependent, Reason::OutOfRange)),
@@ -219,13 +288,21 @@ async fn send(
     let mut nodes = Vec::new();
     let mut work: Vec<Work> = Vec::new();
     for (dependent, version) in pairs {
-        let before = before.as_ref().and_then(|(env, entries)| Some((env, entries.get(dependent)?)));
+        let before = before
+            .as_ref()
+            .and_then(|(env, entries)| Some((env, entries.get(dependent)?)));
         let (decision, started) = pair(core, promoting, dependent, version, before).await?;
         if let Some((key, rebuild, state)) = started {
             indexes.push(rebuild::index(dependent, &key, &rebuild, core.clock.now()));
             nodes.push((
-                NodeKey { package: dependent.clone(), version: Some(version.clone()) },
-                Node { released: Some(rebuild.id.clone()), ..Node::default() },
+                NodeKey {
+                    package: dependent.clone(),
+                    version: Some(version.clone()),
+                },
+                Node {
+                    released: Some(rebuild.id.clone()),
+                    ..Node::default()
+                },
             ));
             if state == Started::New && !rebuild.state.is_ended() {
                 work.push(rebuild::work(dependent, &key, &rebuild));
@@ -240,11 +317,20 @@ async fn send(
     core.store.put_rebuilds(&indexes).await?;
     core.store.put_nodes(promoting.wave, &nodes).await?;
     core.store
-        .put_promotion_entries(&change.name, &change.version, &change.env, promoting.generation, &sent)
+        .put_promotion_entries(
+            &change.name,
+            &change.version,
+            &change.env,
+            promoting.generation,
+            &sent,
+        )
         .await?;
     core.store.put_decisions(&change.id, &decisions).await?;
     core.store.put_work(&work).await?;
-    let rebuilds = decisions.iter().filter(|decision| decision.is_rebuild()).count();
+    let rebuilds = decisions
+        .iter()
+        .filter(|decision| decision.is_rebuild())
+        .count();
     outcome.rebuilds += u32::try_from(rebuilds).unwrap_or(u32::MAX);
     outcome.skips += u32::try_from(decisions.len() - rebuilds).unwrap_or(u32::MAX);
     outcome.work.extend(work);
@@ -252,9 +338,17 @@ async fn send(
 }
 
 /// What the environment before got with this version, for drift (rule 13).
-async fn before(core: &Core, change: &Change) -> Result<Option<(Env, BTreeMap<PackageName, Version>)>> {
-    let Some(env) = core.rules.environments.before(&change.env) else { return Ok(None) };
-    let entries = core.store.promotion_entries(&change.name, &change.version, env).await?;
+async fn before(
+    core: &Core,
+    change: &Change,
+) -> Result<Option<(Env, BTreeMap<PackageName, Version>)>> {
+    let Some(env) = core.rules.environments.before(&change.env) else {
+        return Ok(None);
+    };
+    let entries = core
+        .store
+        .promotion_entries(&change.name, &change.version, env)
+        .await?;
     Ok(Some((env.clone(), entries)))
 }
 
@@ -276,21 +370,35 @@ async fn pair(
 ) -> Result<(Decision, Option<Sent>)> {
     let change = promoting.change;
     let key = RowKey::promotion(version, &change.env);
-    let node = NodeKey { package: dependent.clone(), version: Some(version.clone()) };
+    let node = NodeKey {
+        package: dependent.clone(),
+        version: Some(version.clone()),
+    };
     for _ in 0..REFUSALS {
-        let there = core.store.latest_promotion(dependent, &change.env).await?.map(|latest| latest.version);
+        let there = core
+            .store
+            .latest_promotion(dependent, &change.env)
+            .await?
+            .map(|latest| latest.version);
         let mut rows = vec![key.clone(), RowKey::publish(version)];
         rows.extend(there.as_ref().map(RowKey::publish));
         let state = read(core, Want::rows(dependent, rows)).await?;
         let own = state.row(&key).and_then(|row| row.rebuild.clone());
-        if let Some(own) = own.as_ref().filter(|own| own.waves.contains(promoting.wave)) {
+        if let Some(own) = own
+            .as_ref()
+            .filter(|own| own.waves.contains(promoting.wave))
+        {
             return Ok(if own.change == change.id {
                 (own.decision.clone(), Some((key, own.clone(), Started::New)))
             } else {
                 (promoting.skip(dependent, Reason::AlreadyInWave), None)
             });
         }
-        let node = core.store.nodes(promoting.wave, std::slice::from_ref(&node)).await?.pop();
+        let node = core
+            .store
+            .nodes(promoting.wave, std::slice::from_ref(&node))
+            .await?
+            .pop();
         if node.is_some_and(|node| node.released.is_some()) {
             return Ok((promoting.skip(dependent, Reason::AlreadyInWave), None));
         }
@@ -306,14 +414,22 @@ async fn pair(
             reason: promoting.reason.clone(),
             accepted_long_ago,
         };
-        let (commit, rebuild, started) =
-            match decide::pair(&asked, change, promoting.wave, RebuildId::fresh(), core.clock.now()) {
-                Step::Skip(reason, flags) => {
-                    return Ok((decide::decision(change, promoting.wave, dependent, reason, flags), None));
-                }
-                Step::Send(sent) => (sent.0, sent.1, Started::New),
-                Step::Join(joined) => (joined.0, joined.1, Started::Joined),
-            };
+        let (commit, rebuild, started) = match decide::pair(
+            &asked,
+            change,
+            promoting.wave,
+            RebuildId::fresh(),
+            core.clock.now(),
+        ) {
+            Step::Skip(reason, flags) => {
+                return Ok((
+                    decide::decision(change, promoting.wave, dependent, reason, flags),
+                    None,
+                ));
+            }
+            Step::Send(sent) => (sent.0, sent.1, Started::New),
+            Step::Join(joined) => (joined.0, joined.1, Started::Joined),
+        };
         if core.store.commit(vec![commit]).await?.first() == Some(&Committed::Applied) {
             let decision = match started {
                 Started::New => rebuild.decision.clone(),
@@ -343,13 +459,22 @@ async fn supersede_earlier(
 ) -> Result<()> {
     let change = promoting.change;
     let mut seen: Vec<Version> = vec![change.version.clone()];
-    for earlier in core.store.promotions(&change.name, &change.env, EARLIER).await? {
+    for earlier in core
+        .store
+        .promotions(&change.name, &change.env, EARLIER)
+        .await?
+    {
         if earlier.generation >= promoting.generation || seen.contains(&earlier.version) {
             continue;
         }
-        let entries = core.store.promotion_entries(&change.name, &earlier.version, &change.env).await?;
+        let entries = core
+            .store
+            .promotion_entries(&change.name, &earlier.version, &change.env)
+            .await?;
         for (dependent, version) in sent {
-            let Some(other) = entries.get(dependent).filter(|other| *other != version) else { continue };
+            let Some(other) = entries.get(dependent).filter(|other| *other != version) else {
+                continue;
+            };
             let key = RowKey::promotion(other, &change.env);
             let state = read(core, Want::rows(dependent, vec![key])).await?;
             if let Some(commit) = decide::supersede(&state, other, change) {
@@ -363,12 +488,21 @@ async fn supersede_earlier(
 }
 
 /// A skip for every dependent that is not in the line (rule 12).
-async fn skip_the_others(core: &Core, promoting: &Promoting<'_>, outcome: &mut Outcome) -> Result<()> {
+async fn skip_the_others(
+    core: &Core,
+    promoting: &Promoting<'_>,
+    outcome: &mut Outcome,
+) -> Result<()> {
     let change = promoting.change;
     let mut after: Option<PackageName> = None;
     loop {
-        let page = core.store.dependents(&change.name, after.as_ref(), PAGE).await?;
-        let (Some(first), Some(last)) = (page.first(), page.last()) else { return Ok(()) };
+        let page = core
+            .store
+            .dependents(&change.name, after.as_ref(), PAGE)
+            .await?;
+        let (Some(first), Some(last)) = (page.first(), page.last()) else {
+            return Ok(());
+        };
         let in_line = line_between(core, change, &first.dependent, &last.dependent).await?;
         let skips: Vec<Decision> = page
             .iter()
@@ -394,10 +528,16 @@ async fn line_between(
     let mut entries = BTreeMap::new();
     let mut after: Option<PackageName> = None;
     loop {
-        let page = core.store.line_dependents(&change.name, &change.version, after.as_ref(), PAGE).await?;
+        let page = core
+            .store
+            .line_dependents(&change.name, &change.version, after.as_ref(), PAGE)
+            .await?;
         let end = page.len() < PAGE || page.last().is_some_and(|(name, _)| name > last);
         after = page.last().map(|(name, _)| name.clone());
-        entries.extend(page.into_iter().filter(|(name, _)| name >= first && name <= last));
+        entries.extend(
+            page.into_iter()
+                .filter(|(name, _)| name >= first && name <= last),
+        );
         if end {
             return Ok(entries);
         }

@@ -20,7 +20,12 @@ use crate::store::{Committed, Node, NodeKey, Want};
 /// 3. what it goes with (read only now, H5), and its line;
 /// 4. what the rebuilds that it superseded need;
 /// 5. its dependents.
-pub(super) async fn plan(core: &Core, change: &Change, described: &Described, json: &[u8]) -> Result<Outcome> {
+pub(super) async fn plan(
+    core: &Core,
+    change: &Change,
+    described: &Described,
+    json: &[u8],
+) -> Result<Outcome> {
     let source = Source::Notice(change.id.clone());
     let (state, facts) = establish(core, described, &source, json).await?;
     let edges = publish::edge_projections(&state, described, &facts);
@@ -30,7 +35,8 @@ pub(super) async fn plan(core: &Core, change: &Change, described: &Described, js
         .row(&RowKey::publish(&described.version))
         .and_then(|row| row.rebuild.as_ref())
         .filter(|rebuild| {
-            rebuild.state == RebuildState::Published && rebuild.confirmed_by.as_ref() == Some(&change.id)
+            rebuild.state == RebuildState::Published
+                && rebuild.confirmed_by.as_ref() == Some(&change.id)
         })
         .cloned();
     let waves: Vec<WaveId> = match &answered {
@@ -39,7 +45,15 @@ pub(super) async fn plan(core: &Core, change: &Change, described: &Described, js
     };
 
     let mut parents = Parents::default();
-    let (state, facts) = settle(core, &mut parents, described, facts, answered.as_ref().map(|_| &waves[..]), state).await?;
+    let (state, facts) = settle(
+        core,
+        &mut parents,
+        described,
+        facts,
+        answered.as_ref().map(|_| &waves[..]),
+        state,
+    )
+    .await?;
     let lines = publish::line_projections(&state, &described.version, &facts);
     core.store.project(facts.stamp, &lines).await?;
     let attachments = attach::projections(&state, &described.version, &facts);
@@ -47,15 +61,25 @@ pub(super) async fn plan(core: &Core, change: &Change, described: &Described, js
 
     let mut outcome = Outcome::new(verdict(described, &facts, answered.as_ref(), &waves));
     for (_, rebuild) in publish::needs_another(&state) {
-        outcome.work.extend(another(core, &rebuild, "published by hand").await?);
+        outcome
+            .work
+            .extend(another(core, &rebuild, "published by hand").await?);
     }
     if described.tag.is_some() {
         return Ok(outcome);
     }
-    let node = Node { published: Some(described.version.clone()), ..Node::default() };
-    let key = NodeKey { package: described.name.clone(), version: None };
+    let node = Node {
+        published: Some(described.version.clone()),
+        ..Node::default()
+    };
+    let key = NodeKey {
+        package: described.name.clone(),
+        version: None,
+    };
     for wave in &waves {
-        core.store.put_nodes(wave, &[(key.clone(), node.clone())]).await?;
+        core.store
+            .put_nodes(wave, &[(key.clone(), node.clone())])
+            .await?;
         let from = Reach {
             change,
             wave: wave.clone(),
@@ -77,11 +101,14 @@ fn verdict(
     waves: &[WaveId],
 ) -> Verdict {
     match (answered, &described.tag) {
-        (Some(rebuild), _) => Verdict::Answers { rebuild: rebuild.id.clone(), waves: waves.to_vec() },
+        (Some(rebuild), _) => Verdict::Answers {
+            rebuild: rebuild.id.clone(),
+            waves: waves.to_vec(),
+        },
         (None, Some(tag)) => Verdict::Tagged { tag: tag.clone() },
-        (None, None) if !facts.took_place.is_empty() => {
-            Verdict::TookPlace { rebuilds: facts.took_place.clone() }
-        }
+        (None, None) if !facts.took_place.is_empty() => Verdict::TookPlace {
+            rebuilds: facts.took_place.clone(),
+        },
         (None, None) => Verdict::Opened,
     }
 }
@@ -104,7 +131,9 @@ pub(super) async fn establish(
             }
             Step::Commit(commit) => {
                 if let Some(digest) = described.digest.as_ref().filter(|_| !kept) {
-                    core.store.put_manifest(&described.name, &described.version, digest, json).await?;
+                    core.store
+                        .put_manifest(&described.name, &described.version, digest, json)
+                        .await?;
                     kept = true;
                 }
                 core.store.commit(vec![*commit]).await?;
@@ -127,8 +156,14 @@ async fn settle(
     if facts.attach.is_some() {
         return Ok((state, facts));
     }
-    let others: Vec<_> = described.edges.iter().filter(|edge| edge.parent != described.name).collect();
-    parents.load(core, others.iter().map(|edge| edge.parent.clone())).await?;
+    let others: Vec<_> = described
+        .edges
+        .iter()
+        .filter(|edge| edge.parent != described.name)
+        .collect();
+    parents
+        .load(core, others.iter().map(|edge| edge.parent.clone()))
+        .await?;
     let mut with = BTreeMap::new();
     for edge in &others {
         if let Some(version) = parents.highest(core, &edge.parent, &edge.range).await? {
@@ -149,21 +184,34 @@ async fn settle(
     let key = RowKey::publish(&described.version);
     for _ in 0..REFUSALS {
         let mut want = publish::want(described);
-        want.attached = lines.iter().map(|(parent, version)| (parent.clone(), version.clone())).collect();
+        want.attached = lines
+            .iter()
+            .map(|(parent, version)| (parent.clone(), version.clone()))
+            .collect();
         let state = read(core, want).await?;
         let managed = |name: &PackageName| parents.tops.get(name).is_some_and(Option::is_some);
         let settling = Settling {
             with: with.clone(),
             lines: lines.clone(),
-            dependent_of: attach::dependent_of(state.dependent_of.as_ref(), &described.edges, managed),
+            dependent_of: attach::dependent_of(
+                state.dependent_of.as_ref(),
+                &described.edges,
+                managed,
+            ),
         };
-        if let Some(commit) = attach::settle(&state, &described.version, &settling, core.clock.now()) {
+        if let Some(commit) =
+            attach::settle(&state, &described.version, &settling, core.clock.now())
+        {
             if core.store.commit(vec![commit]).await?.first() != Some(&Committed::Applied) {
                 continue;
             }
         }
         let state = read(core, publish::want(described)).await?;
-        if let Some(facts) = state.row(&key).and_then(|row| row.facts.clone()).filter(|facts| facts.attach.is_some()) {
+        if let Some(facts) = state
+            .row(&key)
+            .and_then(|row| row.facts.clone())
+            .filter(|facts| facts.attach.is_some())
+        {
             return Ok((state, facts));
         }
     }
@@ -180,18 +228,28 @@ async fn published_in(
     let keys: Vec<NodeKey> = described
         .edges
         .iter()
-        .map(|edge| NodeKey { package: edge.parent.clone(), version: None })
+        .map(|edge| NodeKey {
+            package: edge.parent.clone(),
+            version: None,
+        })
         .collect();
     for wave in waves {
         let nodes = core.store.nodes(wave, &keys).await?;
         for (edge, node) in described.edges.iter().zip(nodes) {
-            let Some(version) = node.published.filter(|_| edge.parent != described.name) else { continue };
+            let Some(version) = node.published.filter(|_| edge.parent != described.name) else {
+                continue;
+            };
             let want = Want::rows(&edge.parent, vec![RowKey::publish(&version)]);
-            let origin = read(core, want).await?.facts(&version).and_then(|facts| facts.origin.clone());
+            let origin = read(core, want)
+                .await?
+                .facts(&version)
+                .and_then(|facts| facts.origin.clone());
             if !EdgeRange::of(&edge.range).admits(&version, origin.as_ref()) {
                 continue;
             }
-            let highest = found.entry(edge.parent.clone()).or_insert_with(|| version.clone());
+            let highest = found
+                .entry(edge.parent.clone())
+                .or_insert_with(|| version.clone());
             if *highest < version {
                 *highest = version;
             }

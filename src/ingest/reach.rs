@@ -12,9 +12,9 @@ use crate::model::id::{RebuildId, WaveId};
 use crate::model::name::PackageName;
 use crate::model::package::{Cause, PackageState, Rebuild, RowKey};
 use crate::model::work::Work;
+use crate::plan::Increment;
 use crate::plan::base::{self, Base};
 use crate::plan::rebuild::{self, Wanted};
-use crate::plan::Increment;
 use crate::semver::Version;
 use crate::store::{Committed, Dependent, Node, NodeKey, Published, Want};
 
@@ -56,7 +56,10 @@ pub(super) async fn reach(
 ) -> Result<()> {
     let mut after: Option<PackageName> = None;
     loop {
-        let page = core.store.dependents(&from.cause.parent, after.as_ref(), PAGE).await?;
+        let page = core
+            .store
+            .dependents(&from.cause.parent, after.as_ref(), PAGE)
+            .await?;
         decide(core, parents, from, &page, outcome).await?;
         match page.last() {
             Some(last) if page.len() == PAGE => after = Some(last.dependent.clone()),
@@ -101,17 +104,31 @@ async fn decide(
     }
 
     let now = core.clock.now();
-    let indexes: Vec<_> =
-        reserved.iter().map(|one| rebuild::index(&one.name, &one.key, &one.rebuild, now)).collect();
+    let indexes: Vec<_> = reserved
+        .iter()
+        .map(|one| rebuild::index(&one.name, &one.key, &one.rebuild, now))
+        .collect();
     let nodes: Vec<_> = reserved
         .iter()
         .map(|one| {
-            let key = NodeKey { package: one.name.clone(), version: None };
-            (key, Node { released: Some(one.rebuild.id.clone()), ..Node::default() })
+            let key = NodeKey {
+                package: one.name.clone(),
+                version: None,
+            };
+            (
+                key,
+                Node {
+                    released: Some(one.rebuild.id.clone()),
+                    ..Node::default()
+                },
+            )
         })
         .collect();
-    let decisions: Vec<Decision> =
-        reserved.iter().map(|one| one.rebuild.decision.clone()).chain(skips.iter().cloned()).collect();
+    let decisions: Vec<Decision> = reserved
+        .iter()
+        .map(|one| one.rebuild.decision.clone())
+        .chain(skips.iter().cloned())
+        .collect();
     let work: Vec<Work> = reserved
         .iter()
         .filter(|one| !one.rebuild.state.is_ended())
@@ -119,7 +136,9 @@ async fn decide(
         .collect();
     core.store.put_rebuilds(&indexes).await?;
     core.store.put_nodes(&from.wave, &nodes).await?;
-    core.store.put_decisions(&from.change.id, &decisions).await?;
+    core.store
+        .put_decisions(&from.change.id, &decisions)
+        .await?;
     core.store.put_work(&work).await?;
     outcome.rebuilds += count(reserved.len());
     outcome.skips += count(skips.len());
@@ -143,13 +162,20 @@ async fn choose<'a>(
     let (version, origin) = (&from.cause.version, from.cause.origin.as_ref());
     let base = match base::of_top(edge, version, origin) {
         Base::NeedsRanges => {
-            let ranges = core.store.ranges(&from.cause.parent, &edge.dependent).await?;
+            let ranges = core
+                .store
+                .ranges(&from.cause.parent, &edge.dependent)
+                .await?;
             base::among(edge, &ranges, version, origin)
         }
         base => base,
     };
     Ok(match base {
-        Base::Rebuild { base, range, reason } => Ok((edge, base, range, reason)),
+        Base::Rebuild {
+            base,
+            range,
+            reason,
+        } => Ok((edge, base, range, reason)),
         Base::Skip(reason) => Err(reason),
         Base::NeedsRanges => Err(Reason::OutOfRange),
     })
@@ -164,13 +190,18 @@ async fn reserve<'a>(
     reserved: &mut Vec<Reserved>,
     skips: &mut Vec<Decision>,
 ) -> Result<Vec<Chosen<'a>>> {
-    let wants: Vec<Want> =
-        chosen.iter().map(|(edge, base, ..)| rebuild::want(&edge.dependent, base, &core.rules)).collect();
+    let wants: Vec<Want> = chosen
+        .iter()
+        .map(|(edge, base, ..)| rebuild::want(&edge.dependent, base, &from.wave, &core.rules))
+        .collect();
     let states = core.store.packages(&wants).await?;
     // After the partitions: a rebuild that left `open` because its notice came has its node by then.
     let keys: Vec<NodeKey> = chosen
         .iter()
-        .map(|(edge, ..)| NodeKey { package: edge.dependent.clone(), version: None })
+        .map(|(edge, ..)| NodeKey {
+            package: edge.dependent.clone(),
+            version: None,
+        })
         .collect();
     let nodes = core.store.nodes(&from.wave, &keys).await?;
 
@@ -182,7 +213,9 @@ async fn reserve<'a>(
             InWave::Already => skips.push(from.decision(one.0, Reason::AlreadyInWave)),
             InWave::Not => {
                 let edges = declared(core, &state, &one.1).await?;
-                parents.load(core, edges.iter().map(|edge| edge.parent.clone())).await?;
+                parents
+                    .load(core, edges.iter().map(|edge| edge.parent.clone()))
+                    .await?;
                 let mut with = BTreeMap::new();
                 for edge in edges.iter().filter(|edge| edge.parent != state.name) {
                     if let Some(version) = parents.highest(core, &edge.parent, &edge.range).await? {
@@ -248,7 +281,12 @@ enum InWave {
 
 /// Whether the wave has this dependent already. A reservation that is open says so in the package; one whose notice came
 /// has left `open`, and then has its node, because a node is written before anything is sent.
-async fn in_wave(core: &Core, from: &Reach<'_>, state: &PackageState, node: &Node) -> Result<InWave> {
+async fn in_wave(
+    core: &Core,
+    from: &Reach<'_>,
+    state: &PackageState,
+    node: &Node,
+) -> Result<InWave> {
     if let Some(version) = state.open.get(&from.wave) {
         let key = RowKey::publish(version);
         let own = state
@@ -256,20 +294,37 @@ async fn in_wave(core: &Core, from: &Reach<'_>, state: &PackageState, node: &Nod
             .and_then(|row| row.rebuild.clone())
             .filter(|rebuild| rebuild.change == from.change.id);
         return Ok(own.map_or(InWave::Already, |rebuild| {
-            InWave::Ours(Box::new(Reserved { name: state.name.clone(), key, rebuild }))
+            InWave::Ours(Box::new(Reserved {
+                name: state.name.clone(),
+                key,
+                rebuild,
+            }))
         }));
     }
     if let Some(released) = &node.released {
-        let index = core.store.rebuilds(std::slice::from_ref(released)).await?.pop().flatten();
+        let index = core
+            .store
+            .rebuilds(std::slice::from_ref(released))
+            .await?
+            .pop()
+            .flatten();
         if let Some(index) = index.filter(|index| index.change == from.change.id) {
             let state = super::read(core, Want::rows(&state.name, vec![index.key.clone()])).await?;
             let own = state.row(&index.key).and_then(|row| row.rebuild.clone());
             if let Some(rebuild) = own.filter(|own| own.id == index.id) {
                 let name = state.name.clone();
-                return Ok(InWave::Ours(Box::new(Reserved { name, key: index.key, rebuild })));
+                return Ok(InWave::Ours(Box::new(Reserved {
+                    name,
+                    key: index.key,
+                    rebuild,
+                })));
             }
         }
         return Ok(InWave::Already);
     }
-    Ok(if node.published.is_some() { InWave::Already } else { InWave::Not })
+    Ok(if node.published.is_some() {
+        InWave::Already
+    } else {
+        InWave::Not
+    })
 }

@@ -54,7 +54,9 @@ impl Default for Environments {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EnvironmentsError {
     /// There must be one in which versions are born.
-    #[error("environments must name at least one environment, such as [\"dev\", \"test\", \"prod\"]")]
+    #[error(
+        "environments must name at least one environment, such as [\"dev\", \"test\", \"prod\"]"
+    )]
     Empty,
     /// Names go into URLs and store keys.
     #[error("environment {0:?} must be lower-case letters, digits and dashes")]
@@ -123,13 +125,22 @@ mod tests {
         assert_eq!(envs.find("Dev"), None);
         let two = Environments::new(&["qa".into(), "live".into()]).unwrap();
         assert_eq!(two.find("production"), None);
-        assert_eq!(two.before(two.find("live").unwrap()).map(Env::as_str), Some("qa"));
+        assert_eq!(
+            two.before(two.find("live").unwrap()).map(Env::as_str),
+            Some("qa")
+        );
     }
 
     #[test]
     fn a_bad_list_is_refused_by_name() {
         assert_eq!(Environments::new(&[]), Err(EnvironmentsError::Empty));
-        assert_eq!(Environments::new(&["a".into(), "a".into()]), Err(EnvironmentsError::Twice("a".into())));
-        assert_eq!(Environments::new(&["A".into()]), Err(EnvironmentsError::Name("A".into())));
+        assert_eq!(
+            Environments::new(&["a".into(), "a".into()]),
+            Err(EnvironmentsError::Twice("a".into()))
+        );
+        assert_eq!(
+            Environments::new(&["A".into()]),
+            Err(EnvironmentsError::Name("A".into()))
+        );
     }
 }

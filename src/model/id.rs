@@ -72,7 +72,12 @@ impl ChangeId {
     }
 
     /// The id of a promotion that bears an `Idempotency-Key`: the same key, the same change (rule 13).
-    pub fn of_promotion_with_key(name: &PackageName, version: &Version, env: &str, key: &str) -> Self {
+    pub fn of_promotion_with_key(
+        name: &PackageName,
+        version: &Version,
+        env: &str,
+        key: &str,
+    ) -> Self {
         let mut hash = Sha256::new();
         for part in ["promotion", name.as_str(), &version.to_string(), env, key] {
             hash.update(part.as_bytes());
@@ -104,8 +109,10 @@ impl Digest {
 
 fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }

@@ -46,7 +46,11 @@ impl Slot {
 
     /// Reads the column text back.
     pub fn from_column(text: &str) -> Self {
-        if text.is_empty() { Self::Publish } else { Self::Env(Env::trusted(text)) }
+        if text.is_empty() {
+            Self::Publish
+        } else {
+            Self::Env(Env::trusted(text))
+        }
     }
 
     /// The kind of change that answers a rebuild in this row (H12).
@@ -102,12 +106,18 @@ pub struct RowKey {
 impl RowKey {
     /// The row of the version's publish.
     pub fn publish(version: &Version) -> Self {
-        Self { version: version.clone(), slot: Slot::Publish }
+        Self {
+            version: version.clone(),
+            slot: Slot::Publish,
+        }
     }
 
     /// The row of the version in `env`.
     pub fn promotion(version: &Version, env: &Env) -> Self {
-        Self { version: version.clone(), slot: Slot::Env(env.clone()) }
+        Self {
+            version: version.clone(),
+            slot: Slot::Env(env.clone()),
+        }
     }
 }
 
@@ -178,9 +188,16 @@ impl RebuildState {
 
     /// Reads the column text back.
     pub fn from_column(text: &str) -> Option<Self> {
-        [Self::Queued, Self::Sending, Self::Published, Self::Dead, Self::Superseded, Self::Foreign]
-            .into_iter()
-            .find(|state| state.as_str() == text)
+        [
+            Self::Queued,
+            Self::Sending,
+            Self::Published,
+            Self::Dead,
+            Self::Superseded,
+            Self::Foreign,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == text)
     }
 
     /// Whether nothing more happens to it by itself.
@@ -298,10 +315,12 @@ pub struct PackageState {
     pub top: Option<Top>,
     /// The parent kept for the Node software (rule 6).
     pub dependent_of: Option<PackageName>,
-    /// The version reserved for a wave and not yet published (H11).
+    /// Of the reservations asked for: the version reserved for a wave and not yet published (H11).
     pub open: BTreeMap<WaveId, Version>,
     /// The rows that were asked for and exist.
     pub rows: Vec<Row>,
+    /// The versions that exist, in whatever state, under the prefixes asked for.
+    pub taken: BTreeSet<Version>,
     /// For the (parent, range) pairs asked for: the highest version that declares it (rule 5, H21).
     pub edges: BTreeMap<(PackageName, String), Version>,
     /// For the lines asked for: the version attached to it (H15).
@@ -321,6 +340,7 @@ impl PackageState {
 
     /// The facts of a published version, if its row was asked for and exists.
     pub fn facts(&self, version: &Version) -> Option<&Facts> {
-        self.row(&RowKey::publish(version)).and_then(|row| row.facts.as_ref())
+        self.row(&RowKey::publish(version))
+            .and_then(|row| row.facts.as_ref())
     }
 }

@@ -48,7 +48,10 @@ impl Work {
             id: format!("plan/{change}/{digest}"),
             package: package.clone(),
             due,
-            job: Job::Plan { change: change.clone(), digest: digest.clone() },
+            job: Job::Plan {
+                change: change.clone(),
+                digest: digest.clone(),
+            },
         }
     }
 
@@ -65,7 +68,11 @@ impl Work {
             id: format!("send/{rebuild}/{attempt}"),
             package: package.clone(),
             due,
-            job: Job::Send { rebuild: rebuild.clone(), key: key.clone(), order },
+            job: Job::Send {
+                rebuild: rebuild.clone(),
+                key: key.clone(),
+                order,
+            },
         }
     }
 }

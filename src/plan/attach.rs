@@ -24,7 +24,11 @@ pub enum Highest {
 
 /// The highest published version, under `latest`, that `range` admits. Looks at the parent's highest version first;
 /// `published` is only needed if that one is not admitted.
-pub fn highest_admitted(range: &EdgeRange, top: Option<&Top>, published: Option<&[Published]>) -> Highest {
+pub fn highest_admitted(
+    range: &EdgeRange,
+    top: Option<&Top>,
+    published: Option<&[Published]>,
+) -> Highest {
     let Some(top) = top else { return Highest::None };
     if range.admits(&top.version, top.origin.as_ref()) {
         return Highest::Version(top.version.clone());
@@ -32,7 +36,9 @@ pub fn highest_admitted(range: &EdgeRange, top: Option<&Top>, published: Option<
     if matches!(range, EdgeRange::Nothing(_)) {
         return Highest::None;
     }
-    let Some(published) = published else { return Highest::NeedsPublished };
+    let Some(published) = published else {
+        return Highest::NeedsPublished;
+    };
     published
         .iter()
         .filter(|one| one.tag.is_none() && range.admits(&one.version, one.origin.as_ref()))
@@ -50,7 +56,12 @@ pub fn dependent_of(
     let declared = |name: &&PackageName| edges.iter().any(|edge| edge.parent == **name);
     current
         .filter(declared)
-        .or_else(|| edges.iter().map(|edge| &edge.parent).find(|parent| managed(parent)))
+        .or_else(|| {
+            edges
+                .iter()
+                .map(|edge| &edge.parent)
+                .find(|parent| managed(parent))
+        })
         .cloned()
 }
 
@@ -92,8 +103,10 @@ pub fn settle(
     if facts.tag.is_none() {
         commit.statics.dependent_of = Some(settling.dependent_of.clone());
     }
-    commit.attached =
-        lines.iter().map(|(parent, line)| (parent.clone(), line.clone(), version.clone())).collect();
+    commit.attached = lines
+        .iter()
+        .map(|(parent, line)| (parent.clone(), line.clone(), version.clone()))
+        .collect();
     commit.rows.push(RowWrite {
         facts: Some(Facts {
             with: Some(facts.with.clone().unwrap_or_else(|| settling.with.clone())),
@@ -108,13 +121,20 @@ pub fn settle(
 
 /// The projections of a version's attachments, from its facts and the partition as it is. With `facts.attach_stamp`.
 pub fn projections(state: &PackageState, version: &Version, facts: &Facts) -> Vec<Projection> {
-    let lines = facts.attach.iter().flatten().map(|(parent, line)| Projection::LineDependent {
-        package: parent.clone(),
-        version: line.clone(),
-        dependent: state.name.clone(),
-        dependent_version: version.clone(),
-    });
-    let parent = Projection::DependentOf { package: state.name.clone(), parent: state.dependent_of.clone() };
+    let lines = facts
+        .attach
+        .iter()
+        .flatten()
+        .map(|(parent, line)| Projection::LineDependent {
+            package: parent.clone(),
+            version: line.clone(),
+            dependent: state.name.clone(),
+            dependent_version: version.clone(),
+        });
+    let parent = Projection::DependentOf {
+        package: state.name.clone(),
+        parent: state.dependent_of.clone(),
+    };
     lines.chain(facts.tag.is_none().then_some(parent)).collect()
 }
 
@@ -127,36 +147,73 @@ mod tests {
     }
 
     fn published(text: &str, tag: Option<&str>) -> Published {
-        Published { version: v(text), origin: None, tag: tag.map(String::from) }
+        Published {
+            version: v(text),
+            origin: None,
+            tag: tag.map(String::from),
+        }
     }
 
     #[test]
     fn rule_11_the_highest_admitted_version_of_a_parent() {
-        let top = Top { version: v("6.0.0"), origin: None, edges: Vec::new() };
+        let top = Top {
+            version: v("6.0.0"),
+            origin: None,
+            edges: Vec::new(),
+        };
         let range = EdgeRange::of("^5.0.0");
-        assert_eq!(highest_admitted(&range, Some(&top), None), Highest::NeedsPublished);
-        let all = [published("5.2.2", None), published("5.2.3", None), published("6.0.0", None)];
-        assert_eq!(highest_admitted(&range, Some(&top), Some(&all)), Highest::Version(v("5.2.3")));
-        assert_eq!(highest_admitted(&EdgeRange::of("*"), Some(&top), None), Highest::Version(v("6.0.0")));
+        assert_eq!(
+            highest_admitted(&range, Some(&top), None),
+            Highest::NeedsPublished
+        );
+        let all = [
+            published("5.2.2", None),
+            published("5.2.3", None),
+            published("6.0.0", None),
+        ];
+        assert_eq!(
+            highest_admitted(&range, Some(&top), Some(&all)),
+            Highest::Version(v("5.2.3"))
+        );
+        assert_eq!(
+            highest_admitted(&EdgeRange::of("*"), Some(&top), None),
+            Highest::Version(v("6.0.0"))
+        );
         assert_eq!(highest_admitted(&range, None, None), Highest::None);
     }
 
     #[test]
     fn rule_1_a_version_under_another_tag_is_nobodys_highest() {
-        let top = Top { version: v("4.0.0"), origin: None, edges: Vec::new() };
+        let top = Top {
+            version: v("4.0.0"),
+            origin: None,
+            edges: Vec::new(),
+        };
         let all = [published("5.0.0", Some("next")), published("4.0.0", None)];
-        assert_eq!(highest_admitted(&EdgeRange::of("^5.0.0"), Some(&top), Some(&all)), Highest::None);
+        assert_eq!(
+            highest_admitted(&EdgeRange::of("^5.0.0"), Some(&top), Some(&all)),
+            Highest::None
+        );
     }
 
     #[test]
     fn rule_6_the_single_parent_stays_while_it_is_declared() {
         let name = |text| PackageName::parse(text).unwrap();
-        let edge = |text| Edge { parent: name(text), range: "*".into() };
+        let edge = |text| Edge {
+            parent: name(text),
+            range: "*".into(),
+        };
         let edges = [edge("a"), edge("b"), edge("c")];
         let managed = |one: &PackageName| one.as_str() != "a";
         assert_eq!(dependent_of(None, &edges, managed), Some(name("b")));
-        assert_eq!(dependent_of(Some(&name("c")), &edges, managed), Some(name("c")));
-        assert_eq!(dependent_of(Some(&name("gone")), &edges, managed), Some(name("b")));
+        assert_eq!(
+            dependent_of(Some(&name("c")), &edges, managed),
+            Some(name("c"))
+        );
+        assert_eq!(
+            dependent_of(Some(&name("gone")), &edges, managed),
+            Some(name("b"))
+        );
         assert_eq!(dependent_of(None, &edges[..1], managed), None);
     }
 }

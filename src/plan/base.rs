@@ -32,7 +32,11 @@ pub fn of_top(edge: &Dependent, version: &Version, origin: Option<&Version>) -> 
         return Base::Skip(Reason::NoLongerDepends);
     };
     if EdgeRange::of(range).admits(version, origin) {
-        return Base::Rebuild { base: edge.top.clone(), range: range.clone(), reason: Reason::Admitted };
+        return Base::Rebuild {
+            base: edge.top.clone(),
+            range: range.clone(),
+            reason: Reason::Admitted,
+        };
     }
     Base::NeedsRanges
 }
@@ -47,13 +51,26 @@ pub fn among(
 ) -> Base {
     let highest = ranges
         .iter()
-        .filter(|(range, declared_by)| *declared_by < edge.top && EdgeRange::of(range).admits(version, origin))
+        .filter(|(range, declared_by)| {
+            *declared_by < edge.top && EdgeRange::of(range).admits(version, origin)
+        })
         .max_by(|one, other| one.1.cmp(&other.1));
     if let Some((range, base)) = highest {
-        return Base::Rebuild { base: base.clone(), range: range.clone(), reason: Reason::OlderAdmitted };
+        return Base::Rebuild {
+            base: base.clone(),
+            range: range.clone(),
+            reason: Reason::OlderAdmitted,
+        };
     }
-    let nothing = edge.range.as_deref().is_some_and(|range| matches!(EdgeRange::of(range), EdgeRange::Nothing(_)));
-    Base::Skip(if nothing { Reason::AdmitsNothing } else { Reason::OutOfRange })
+    let nothing = edge
+        .range
+        .as_deref()
+        .is_some_and(|range| matches!(EdgeRange::of(range), EdgeRange::Nothing(_)));
+    Base::Skip(if nothing {
+        Reason::AdmitsNothing
+    } else {
+        Reason::OutOfRange
+    })
 }
 
 #[cfg(test)]
@@ -75,37 +92,64 @@ mod tests {
     #[test]
     fn rule_8_the_highest_version_that_admits_is_the_base() {
         let child = edge("6.0.0", Some("^6.0.0"));
-        let ranges = [("^6.0.0".into(), v("6.0.0")), ("^5.0.0".into(), v("5.0.1-0")), ("~5.2.0".into(), v("5.9.0"))];
+        let ranges = [
+            ("^6.0.0".into(), v("6.0.0")),
+            ("^5.0.0".into(), v("5.0.1-0")),
+            ("~5.2.0".into(), v("5.9.0")),
+        ];
         assert_eq!(of_top(&child, &v("5.3.0"), None), Base::NeedsRanges);
         assert_eq!(
             among(&child, &ranges, &v("5.3.0"), None),
-            Base::Rebuild { base: v("5.0.1-0"), range: "^5.0.0".into(), reason: Reason::OlderAdmitted }
+            Base::Rebuild {
+                base: v("5.0.1-0"),
+                range: "^5.0.0".into(),
+                reason: Reason::OlderAdmitted
+            }
         );
         assert_eq!(
             of_top(&child, &v("6.0.1"), None),
-            Base::Rebuild { base: v("6.0.0"), range: "^6.0.0".into(), reason: Reason::Admitted }
+            Base::Rebuild {
+                base: v("6.0.0"),
+                range: "^6.0.0".into(),
+                reason: Reason::Admitted
+            }
         );
-        assert_eq!(among(&child, &ranges, &v("7.0.0"), None), Base::Skip(Reason::OutOfRange));
+        assert_eq!(
+            among(&child, &ranges, &v("7.0.0"), None),
+            Base::Skip(Reason::OutOfRange)
+        );
     }
 
     #[test]
     fn rule_5_a_dropped_dependency_is_skipped_even_if_an_older_range_admits() {
-        assert_eq!(of_top(&edge("6.0.0", None), &v("5.3.0"), None), Base::Skip(Reason::NoLongerDepends));
+        assert_eq!(
+            of_top(&edge("6.0.0", None), &v("5.3.0"), None),
+            Base::Skip(Reason::NoLongerDepends)
+        );
     }
 
     #[test]
     fn rule_4_a_git_address_admits_nothing_and_says_so() {
         let child = edge("1.0.0", Some("git+https://example.com/root.git"));
         assert_eq!(of_top(&child, &v("1.0.0"), None), Base::NeedsRanges);
-        assert_eq!(among(&child, &[], &v("1.0.0"), None), Base::Skip(Reason::AdmitsNothing));
+        assert_eq!(
+            among(&child, &[], &v("1.0.0"), None),
+            Base::Skip(Reason::AdmitsNothing)
+        );
     }
 
     #[test]
     fn a_version_we_made_passes_where_its_origin_does() {
         let child = edge("1.0.0", Some("^5.0.0"));
-        assert!(matches!(of_top(&child, &v("5.0.1-0"), Some(&v("5.0.0"))), Base::Rebuild { .. }));
+        assert!(matches!(
+            of_top(&child, &v("5.0.1-0"), Some(&v("5.0.0"))),
+            Base::Rebuild { .. }
+        ));
         assert_eq!(of_top(&child, &v("5.0.1-0"), None), Base::NeedsRanges);
         let exact = edge("1.0.0", Some("5.0.0"));
-        assert_eq!(of_top(&exact, &v("5.0.1-0"), Some(&v("5.0.0"))), Base::NeedsRanges);
+        assert_eq!(
+            of_top(&exact, &v("5.0.1-0"), Some(&v("5.0.0"))),
+            Base::NeedsRanges
+        );
     }
 }

@@ -7,9 +7,7 @@ use crate::model::decision::{Decision, Flag, Reason};
 use crate::model::env::Env;
 use crate::model::id::{RebuildId, WaveId};
 use crate::model::name::PackageName;
-use crate::model::package::{
-    Cause, Millis, PackageState, Rebuild, RebuildState, RowKey,
-};
+use crate::model::package::{Cause, Millis, PackageState, Rebuild, RebuildState, RowKey};
 use crate::semver::Version;
 use crate::store::{Expect, PackageCommit, Promotion, RebuildPatch, RowWrite};
 
@@ -47,14 +45,27 @@ pub fn pair(pair: &Pair<'_>, change: &Change, wave: &WaveId, id: RebuildId, now:
     let key = RowKey::promotion(pair.version, &change.env);
     let mut flags = Vec::new();
     if let Some((env, version)) = pair.before.filter(|(_, version)| *version != pair.version) {
-        flags.push(Flag::Drift { env: env.clone(), version: version.clone() });
+        flags.push(Flag::Drift {
+            env: env.clone(),
+            version: version.clone(),
+        });
     }
     if let Some(there) = pair.there.filter(|there| *there > pair.version) {
-        let with = pair.state.facts(there).and_then(|facts| facts.with.as_ref());
+        let with = pair
+            .state
+            .facts(there)
+            .and_then(|facts| facts.with.as_ref());
         if with.is_some_and(|with| with.get(&change.name) == Some(&change.version)) {
-            return Step::Skip(Reason::AlreadyThereNewer { there: there.clone() }, flags);
+            return Step::Skip(
+                Reason::AlreadyThereNewer {
+                    there: there.clone(),
+                },
+                flags,
+            );
         }
-        flags.push(Flag::Downgrade { there: there.clone() });
+        flags.push(Flag::Downgrade {
+            there: there.clone(),
+        });
     }
 
     let facts = pair.state.facts(pair.version);
@@ -68,10 +79,16 @@ pub fn pair(pair: &Pair<'_>, change: &Change, wave: &WaveId, id: RebuildId, now:
         let mut joined = open.clone();
         joined.waves.insert(wave.clone());
         let write = RowWrite {
-            patch: Some(RebuildPatch { join: vec![wave.clone()], ..RebuildPatch::default() }),
+            patch: Some(RebuildPatch {
+                join: vec![wave.clone()],
+                ..RebuildPatch::default()
+            }),
             ..RowWrite::new(key, expect(open), 0)
         };
-        return Step::Join(Box::new((PackageCommit::row(&pair.state.name, write), joined)));
+        return Step::Join(Box::new((
+            PackageCommit::row(&pair.state.name, write),
+            joined,
+        )));
     }
     let origin = facts.and_then(|facts| facts.origin.clone());
     let rebuild = Rebuild {
@@ -92,8 +109,14 @@ pub fn pair(pair: &Pair<'_>, change: &Change, wave: &WaveId, id: RebuildId, now:
         tarball_of: facts
             .and_then(|facts| facts.tarball_of.clone())
             .unwrap_or_else(|| pair.version.clone()),
-        cause: vec![Cause { parent: change.name.clone(), version: change.version.clone(), origin: None }],
-        with: facts.and_then(|facts| facts.with.clone()).unwrap_or_else(BTreeMap::new),
+        cause: vec![Cause {
+            parent: change.name.clone(),
+            version: change.version.clone(),
+            origin: None,
+        }],
+        with: facts
+            .and_then(|facts| facts.with.clone())
+            .unwrap_or_else(BTreeMap::new),
         promote: change.promote,
         attempt: 0,
         tries: 0,
@@ -105,7 +128,11 @@ pub fn pair(pair: &Pair<'_>, change: &Change, wave: &WaveId, id: RebuildId, now:
     let mut commit = PackageCommit::at(&pair.state.name, pair.state.seq);
     commit.rows.push(RowWrite {
         rebuild: Some(rebuild.clone()),
-        ..RowWrite::new(key, before.map_or(Expect::NoRebuild, expect), pair.state.seq)
+        ..RowWrite::new(
+            key,
+            before.map_or(Expect::NoRebuild, expect),
+            pair.state.seq,
+        )
     });
     Step::Send(Box::new((commit, rebuild)))
 }
@@ -136,10 +163,19 @@ pub fn decision(
 
 /// The batch that ends a rebuild of an earlier promotion which was not sent yet, because this one sends another version
 /// of the dependent (rule 13). `None` if there is nothing to end.
-pub fn supersede(state: &PackageState, version: &Version, change: &Change) -> Option<PackageCommit> {
+pub fn supersede(
+    state: &PackageState,
+    version: &Version,
+    change: &Change,
+) -> Option<PackageCommit> {
     let key = RowKey::promotion(version, &change.env);
     let rebuild = state.row(&key)?.rebuild.as_ref()?;
-    if rebuild.state != RebuildState::Queued || rebuild.cause.iter().all(|cause| cause.parent != change.name) {
+    if rebuild.state != RebuildState::Queued
+        || rebuild
+            .cause
+            .iter()
+            .all(|cause| cause.parent != change.name)
+    {
         return None;
     }
     let write = RowWrite {
@@ -150,7 +186,11 @@ pub fn supersede(state: &PackageState, version: &Version, change: &Change) -> Op
         }),
         ..RowWrite::new(
             key,
-            Expect::Rebuild { id: rebuild.id.clone(), state: rebuild.state, attempt: rebuild.attempt },
+            Expect::Rebuild {
+                id: rebuild.id.clone(),
+                state: rebuild.state,
+                attempt: rebuild.attempt,
+            },
             0,
         )
     };
@@ -172,7 +212,11 @@ pub fn confirm(state: &PackageState, change: &Change) -> Option<PackageCommit> {
         }),
         ..RowWrite::new(
             key,
-            Expect::Rebuild { id: rebuild.id.clone(), state: rebuild.state, attempt: rebuild.attempt },
+            Expect::Rebuild {
+                id: rebuild.id.clone(),
+                state: rebuild.state,
+                attempt: rebuild.attempt,
+            },
             0,
         )
     };

@@ -12,7 +12,9 @@ use crate::model::package::{
     Facts, Head, Millis, PackageState, Rebuild, RebuildState, Row, RowKey, Stamp, Top,
 };
 use crate::semver::{Release, Version};
-use crate::store::{Dependent, Expect, Line, PackageCommit, Projection, RebuildPatch, RowWrite, Want};
+use crate::store::{
+    Dependent, Expect, Line, PackageCommit, Projection, RebuildPatch, RowWrite, Want, WantOpen,
+};
 
 /// A version as a document describes it.
 #[derive(Clone, Debug)]
@@ -45,10 +47,16 @@ pub fn want(described: &Described) -> Want {
     rows.extend(version.increment_of().as_ref().map(RowKey::publish));
     Want {
         name: described.name.clone(),
+        top_edges: true,
         rows,
-        open_rows: true,
+        open: WantOpen::All,
+        taken: Vec::new(),
         prefixes: adopted_prefix(version).into_iter().collect(),
-        edges: described.edges.iter().map(|edge| (edge.parent.clone(), edge.range.clone())).collect(),
+        edges: described
+            .edges
+            .iter()
+            .map(|edge| (edge.parent.clone(), edge.range.clone()))
+            .collect(),
         attached: Vec::new(),
     }
 }
@@ -58,7 +66,10 @@ fn adopted_prefix(version: &Version) -> Option<String> {
     if version.is_prerelease() {
         return None;
     }
-    version.inc(Release::Patch).ok().map(|next| format!("{next}-"))
+    version
+        .inc(Release::Patch)
+        .ok()
+        .map(|next| format!("{next}-"))
 }
 
 /// What a publish comes to.
@@ -91,7 +102,10 @@ pub fn step(state: &PackageState, described: &Described, source: &Source, now: M
     let origin = match answered {
         Some(rebuild) => Some(rebuild.origin.clone()),
         None => known.and_then(|facts| facts.origin.clone()).or_else(|| {
-            described.version.increment_of().filter(|origin| state.facts(origin).is_some())
+            described
+                .version
+                .increment_of()
+                .filter(|origin| state.facts(origin).is_some())
         }),
     };
     let (dropped, top) = new_top(state, described, origin.as_ref());
@@ -100,7 +114,11 @@ pub fn step(state: &PackageState, described: &Described, source: &Source, now: M
         for edge in &described.edges {
             let highest = state.edges.get(&(edge.parent.clone(), edge.range.clone()));
             if highest.is_none_or(|highest| *highest < described.version) {
-                commit.edges.push((edge.parent.clone(), edge.range.clone(), described.version.clone()));
+                commit.edges.push((
+                    edge.parent.clone(),
+                    edge.range.clone(),
+                    described.version.clone(),
+                ));
             }
         }
     }
@@ -110,7 +128,10 @@ pub fn step(state: &PackageState, described: &Described, source: &Source, now: M
     let mut facts = Facts {
         noticed: notice.map(|_| now),
         notice: notice.cloned(),
-        digest: described.digest.clone().or_else(|| known.and_then(|facts| facts.digest.clone())),
+        digest: described
+            .digest
+            .clone()
+            .or_else(|| known.and_then(|facts| facts.digest.clone())),
         tag: described.tag.clone(),
         origin,
         previous: None,
@@ -118,7 +139,9 @@ pub fn step(state: &PackageState, described: &Described, source: &Source, now: M
         stamp,
         dropped,
         took_place: Vec::new(),
-        with: answered.map(|rebuild| rebuild.with.clone()).or_else(|| alone.then(Default::default)),
+        with: answered
+            .map(|rebuild| rebuild.with.clone())
+            .or_else(|| alone.then(Default::default)),
         attach: alone.then(Default::default),
         attach_stamp: if alone { stamp } else { 0 },
     };
@@ -138,11 +161,20 @@ pub fn step(state: &PackageState, described: &Described, source: &Source, now: M
             confirmed_by: notice.cloned(),
             ..RebuildPatch::default()
         });
-        let waves = state.open.iter().filter(|(_, version)| **version == described.version);
-        commit.statics.close.extend(waves.map(|(wave, _)| wave.clone()));
+        let waves = state
+            .open
+            .iter()
+            .filter(|(_, version)| **version == described.version);
+        commit
+            .statics
+            .close
+            .extend(waves.map(|(wave, _)| wave.clone()));
     } else if notice.is_some() && described.tag.is_none() {
         supersede(state, described, &mut facts, &mut commit, &mut write);
-    } else if let Some(rebuild) = row.and_then(|row| row.rebuild.as_ref()).filter(|rebuild| !rebuild.state.is_ended()) {
+    } else if let Some(rebuild) = row
+        .and_then(|row| row.rebuild.as_ref())
+        .filter(|rebuild| !rebuild.state.is_ended())
+    {
         // An import or a tagged publish of a version we hold: it stays what it is, but not behind our back.
         write.expect = as_it_is(rebuild);
     }
@@ -155,12 +187,20 @@ pub fn step(state: &PackageState, described: &Described, source: &Source, now: M
 /// The rebuild that a notice of this row's version answers: one of ours whose first attempt has begun (H12, H24).
 fn answered_by_notice(row: &Row) -> Option<&Rebuild> {
     row.rebuild.as_ref().filter(|rebuild| {
-        rebuild.attempt >= 1 && !matches!(rebuild.state, RebuildState::Foreign | RebuildState::Published)
+        rebuild.attempt >= 1
+            && !matches!(
+                rebuild.state,
+                RebuildState::Foreign | RebuildState::Published
+            )
     })
 }
 
 fn as_it_is(rebuild: &Rebuild) -> Expect {
-    Expect::Rebuild { id: rebuild.id.clone(), state: rebuild.state, attempt: rebuild.attempt }
+    Expect::Rebuild {
+        id: rebuild.id.clone(),
+        state: rebuild.state,
+        attempt: rebuild.attempt,
+    }
 }
 
 fn next_stamp(state: &PackageState, now: Millis) -> Stamp {
@@ -174,11 +214,18 @@ fn new_top(
     origin: Option<&Version>,
 ) -> (Option<Vec<PackageName>>, Option<Top>) {
     let is_top = described.tag.is_none()
-        && state.top.as_ref().is_none_or(|top| top.version <= described.version);
+        && state
+            .top
+            .as_ref()
+            .is_none_or(|top| top.version <= described.version);
     if !is_top {
         return (None, None);
     }
-    let before = state.top.iter().flat_map(|top| &top.edges).map(|edge| &edge.parent);
+    let before = state
+        .top
+        .iter()
+        .flat_map(|top| &top.edges)
+        .map(|edge| &edge.parent);
     let dropped = before
         .filter(|parent| described.edges.iter().all(|edge| edge.parent != **parent))
         .cloned()
@@ -202,7 +249,10 @@ fn decide_head(
     facts.previous = state.head.as_ref().map(|head| head.version.clone());
     let head_is_younger = state.head.as_ref().is_some_and(|head| head.born > born);
     if described.tag.is_none() && !head_is_younger {
-        commit.statics.head = Some(Head { version: described.version.clone(), born });
+        commit.statics.head = Some(Head {
+            version: described.version.clone(),
+            born,
+        });
     }
 }
 
@@ -216,10 +266,15 @@ fn supersede(
     commit: &mut PackageCommit,
     own: &mut RowWrite,
 ) {
-    let queued = state.open.values().collect::<std::collections::BTreeSet<_>>();
+    let queued = state
+        .open
+        .values()
+        .collect::<std::collections::BTreeSet<_>>();
     for version in queued {
         let key = RowKey::publish(version);
-        let Some(rebuild) = state.row(&key).and_then(|row| row.rebuild.as_ref()) else { continue };
+        let Some(rebuild) = state.row(&key).and_then(|row| row.rebuild.as_ref()) else {
+            continue;
+        };
         if rebuild.state != RebuildState::Queued || *version > described.version {
             continue;
         }
@@ -230,13 +285,22 @@ fn supersede(
         }
         let patch = RebuildPatch {
             state: Some(RebuildState::Superseded),
-            ended_because: Some(format!("{}@{} was published by hand", described.name, described.version)),
+            ended_because: Some(format!(
+                "{}@{} was published by hand",
+                described.name, described.version
+            )),
             ..RebuildPatch::default()
         };
         if takes_place {
             facts.took_place.push(rebuild.id.clone());
-            let waves = state.open.iter().filter(|(_, reserved)| *reserved == version);
-            commit.statics.close.extend(waves.map(|(wave, _)| wave.clone()));
+            let waves = state
+                .open
+                .iter()
+                .filter(|(_, reserved)| *reserved == version);
+            commit
+                .statics
+                .close
+                .extend(waves.map(|(wave, _)| wave.clone()));
         }
         if same {
             own.expect = as_it_is(rebuild);
@@ -252,8 +316,14 @@ fn supersede(
 
 /// Whether the node of this rebuild would now choose the published version as base (rule 8).
 fn would_be_base(state: &PackageState, described: &Described, rebuild: &Rebuild) -> bool {
-    let is_top = state.top.as_ref().is_none_or(|top| top.version <= described.version);
-    let base_is_top = state.top.as_ref().is_some_and(|top| top.version == rebuild.base);
+    let is_top = state
+        .top
+        .as_ref()
+        .is_none_or(|top| top.version <= described.version);
+    let base_is_top = state
+        .top
+        .as_ref()
+        .is_some_and(|top| top.version == rebuild.base);
     if described.version <= rebuild.base || (!is_top && base_is_top) {
         return false;
     }
@@ -272,12 +342,17 @@ fn adopt(state: &PackageState, described: &Described, commit: &mut PackageCommit
         return;
     }
     for row in &state.rows {
-        let Some(facts) = row.facts.as_ref().filter(|facts| facts.origin.is_none()) else { continue };
+        let Some(facts) = row.facts.as_ref().filter(|facts| facts.origin.is_none()) else {
+            continue;
+        };
         if row.key.version.increment_of().as_ref() != Some(&described.version) {
             continue;
         }
         let origin = Some(described.version.clone());
-        let adopted = Facts { origin: origin.clone(), ..facts.clone() };
+        let adopted = Facts {
+            origin: origin.clone(),
+            ..facts.clone()
+        };
         match commit.rows.iter_mut().find(|write| write.key == row.key) {
             Some(write) => write.facts = Some(adopted),
             None => commit.rows.push(RowWrite {
@@ -286,8 +361,15 @@ fn adopt(state: &PackageState, described: &Described, commit: &mut PackageCommit
             }),
         }
         if commit.statics.top.is_none() {
-            if let Some(top) = state.top.as_ref().filter(|top| top.version == row.key.version) {
-                commit.statics.top = Some(Top { origin, ..top.clone() });
+            if let Some(top) = state
+                .top
+                .as_ref()
+                .filter(|top| top.version == row.key.version)
+            {
+                commit.statics.top = Some(Top {
+                    origin,
+                    ..top.clone()
+                });
             }
         }
     }
@@ -295,7 +377,11 @@ fn adopt(state: &PackageState, described: &Described, commit: &mut PackageCommit
 
 /// The projections of a version's edges, from its facts and the partition as it is after its batch; the same however
 /// often they are made. With `facts.stamp`. A range that a higher version declares too is that version's to project.
-pub fn edge_projections(state: &PackageState, described: &Described, facts: &Facts) -> Vec<Projection> {
+pub fn edge_projections(
+    state: &PackageState,
+    described: &Described,
+    facts: &Facts,
+) -> Vec<Projection> {
     let mut projections = Vec::new();
     if facts.tag.is_some() {
         return projections;
@@ -312,17 +398,32 @@ pub fn edge_projections(state: &PackageState, described: &Described, facts: &Fac
             version: described.version.clone(),
         });
     }
+    let mut edge = |parent: &PackageName, top: &Version, range: Option<String>| {
+        projections.push(Projection::Dependent {
+            parent: parent.clone(),
+            row: Dependent {
+                dependent: described.name.clone(),
+                top: top.clone(),
+                range,
+            },
+        });
+    };
     if let Some(dropped) = &facts.dropped {
-        let declared = described.edges.iter().map(|edge| (&edge.parent, Some(edge.range.clone())));
+        let declared = described
+            .edges
+            .iter()
+            .map(|edge| (&edge.parent, Some(edge.range.clone())));
         for (parent, range) in declared.chain(dropped.iter().map(|parent| (parent, None))) {
-            projections.push(Projection::Dependent {
-                parent: parent.clone(),
-                row: Dependent {
-                    dependent: described.name.clone(),
-                    top: described.version.clone(),
-                    range,
-                },
-            });
+            edge(parent, &described.version, range);
+        }
+    } else if let Some(top) = &state.top {
+        // An older version may be the first that declares a parent: the edge is there, and says that it was dropped.
+        let dropped = described
+            .edges
+            .iter()
+            .filter(|one| top.edges.iter().all(|edge| edge.parent != one.parent));
+        for one in dropped {
+            edge(&one.parent, &top.version, None);
         }
     }
     projections
@@ -330,9 +431,17 @@ pub fn edge_projections(state: &PackageState, described: &Described, facts: &Fac
 
 /// The projections of a noticed version's line and, while it still is the head, of the head. With `facts.stamp`.
 pub fn line_projections(state: &PackageState, version: &Version, facts: &Facts) -> Vec<Projection> {
-    let line = Line { package: state.name.clone(), version: version.clone(), previous: facts.previous.clone() };
+    let line = Line {
+        package: state.name.clone(),
+        version: version.clone(),
+        previous: facts.previous.clone(),
+    };
     let mut projections = vec![Projection::Line(line.clone())];
-    if state.head.as_ref().is_some_and(|head| head.version == *version) {
+    if state
+        .head
+        .as_ref()
+        .is_some_and(|head| head.version == *version)
+    {
         projections.push(Projection::Head(line));
     }
     projections
@@ -343,7 +452,9 @@ pub fn line_projections(state: &PackageState, version: &Version, facts: &Facts) 
 pub fn needs_another(state: &PackageState) -> Vec<(WaveId, RebuildId)> {
     let mut needs = Vec::new();
     for (wave, version) in &state.open {
-        let rebuild = state.row(&RowKey::publish(version)).and_then(|row| row.rebuild.as_ref());
+        let rebuild = state
+            .row(&RowKey::publish(version))
+            .and_then(|row| row.rebuild.as_ref());
         if let Some(rebuild) = rebuild.filter(|rebuild| rebuild.state == RebuildState::Superseded) {
             needs.push((wave.clone(), rebuild.id.clone()));
         }
@@ -353,5 +464,7 @@ pub fn needs_another(state: &PackageState) -> Vec<(WaveId, RebuildId)> {
 
 /// Why a node that was waiting is not rebuilt after all: the version published by hand includes what it waited for.
 pub fn replaced_by(version: &Version) -> Reason {
-    Reason::PublishedByHand { version: version.clone() }
+    Reason::PublishedByHand {
+        version: version.clone(),
+    }
 }

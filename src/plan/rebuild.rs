@@ -7,14 +7,12 @@ use std::collections::BTreeMap;
 
 use super::Rules;
 use crate::model::decision::{Decision, RebuildIndex};
-use crate::model::id::{ChangeId, RebuildId};
+use crate::model::id::{ChangeId, RebuildId, WaveId};
 use crate::model::name::PackageName;
-use crate::model::package::{
-    Cause, Millis, PackageState, Rebuild, RebuildState, RowKey,
-};
+use crate::model::package::{Cause, Millis, PackageState, Rebuild, RebuildState, RowKey};
 use crate::model::work::Work;
 use crate::semver::Version;
-use crate::store::{Expect, PackageCommit, Published, RebuildPatch, RowWrite, Want};
+use crate::store::{Expect, PackageCommit, Published, RebuildPatch, RowWrite, Want, WantOpen};
 
 /// What a reservation is made from.
 #[derive(Clone, Debug)]
@@ -38,11 +36,12 @@ pub struct Wanted {
 }
 
 /// What to read of the dependent before [`reserve`].
-pub fn want(name: &PackageName, base: &Version, rules: &Rules) -> Want {
+pub fn want(name: &PackageName, base: &Version, wave: &WaveId, rules: &Rules) -> Want {
     Want {
+        top_edges: true,
         rows: vec![RowKey::publish(base)],
-        open_rows: true,
-        prefixes: super::version::prefixes(base, rules.increment),
+        open: WantOpen::Of(wave.clone()),
+        taken: super::version::prefixes(base, rules.increment),
         ..Want::statics(name)
     }
 }
@@ -68,9 +67,14 @@ pub fn reserve(
 ) -> Option<Reservation> {
     let facts = state.facts(&wanted.base);
     let origin = facts.and_then(|facts| facts.origin.clone());
-    let taken = |version: &Version| state.row(&RowKey::publish(version)).is_some();
-    let version =
-        super::version::next(&wanted.base, origin.as_ref(), rules.increment, taken, published)?;
+    let taken = |version: &Version| state.taken.contains(version);
+    let version = super::version::next(
+        &wanted.base,
+        origin.as_ref(),
+        rules.increment,
+        taken,
+        published,
+    )?;
     let key = RowKey::publish(&version);
     let rebuild = Rebuild {
         id: wanted.id.clone(),
@@ -100,17 +104,25 @@ pub fn reserve(
         confirmed_by: None,
     };
     let mut commit = PackageCommit::at(&state.name, state.seq);
-    commit.statics.open.insert(wanted.decision.wave.clone(), version);
+    commit
+        .statics
+        .open
+        .insert(wanted.decision.wave.clone(), version);
     commit.rows.push(RowWrite {
         rebuild: Some(rebuild.clone()),
         ..RowWrite::new(key.clone(), Expect::Absent, state.seq)
     });
-    Some(Reservation { commit, rebuild, key })
+    Some(Reservation {
+        commit,
+        rebuild,
+        key,
+    })
 }
 
 /// What to read of a package before [`replace`].
 pub fn want_again(name: &PackageName, old: &Rebuild, key: &RowKey, rules: &Rules) -> Want {
-    let mut want = want(name, &old.base, rules);
+    let mut want = want(name, &old.base, &old.decision.wave, rules);
+    want.open = WantOpen::All;
     want.rows.push(key.clone());
     want
 }
@@ -151,11 +163,19 @@ pub fn replace(
     };
     let mut reservation = reserve(state, &wanted, rules, published)?;
     reservation.rebuild.waves.clone_from(&old.waves);
-    let Reservation { commit, rebuild, key } = &mut reservation;
+    let Reservation {
+        commit,
+        rebuild,
+        key,
+    } = &mut reservation;
     for write in &mut commit.rows {
         write.rebuild = Some(rebuild.clone());
     }
-    commit.statics.open.extend(old.waves.iter().map(|wave| (wave.clone(), key.version.clone())));
+    commit.statics.open.extend(
+        old.waves
+            .iter()
+            .map(|wave| (wave.clone(), key.version.clone())),
+    );
     if !old.state.is_ended() {
         commit.rows.push(RowWrite {
             patch: Some(RebuildPatch {
@@ -165,7 +185,11 @@ pub fn replace(
             }),
             ..RowWrite::new(
                 replacing.key.clone(),
-                Expect::Rebuild { id: old.id.clone(), state: old.state, attempt: old.attempt },
+                Expect::Rebuild {
+                    id: old.id.clone(),
+                    state: old.state,
+                    attempt: old.attempt,
+                },
                 state.seq,
             )
         });
@@ -187,5 +211,12 @@ pub fn index(name: &PackageName, key: &RowKey, rebuild: &Rebuild, now: Millis) -
 
 /// The work that sends it, or sends it again after what was attempted so far.
 pub fn work(name: &PackageName, key: &RowKey, rebuild: &Rebuild) -> Work {
-    Work::send(&rebuild.id, rebuild.attempt, name, key, rebuild.order, rebuild.due)
+    Work::send(
+        &rebuild.id,
+        rebuild.attempt,
+        name,
+        key,
+        rebuild.order,
+        rebuild.due,
+    )
 }

@@ -63,28 +63,46 @@ pub struct StoreError {
 impl StoreError {
     /// A failure of that kind.
     pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self {
+            kind,
+            message: message.into(),
+        }
     }
 }
 
 /// What every verb answers.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
-/// Which part of a package's partition to read; statics are always read.
+/// Which part of a package's partition to read; the statics are always read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Want {
     /// The package.
     pub name: PackageName,
+    /// Also what the highest version declares; else `top.edges` is left empty.
+    pub top_edges: bool,
     /// Rows by key; the ones that do not exist are left out.
     pub rows: Vec<RowKey>,
-    /// Also the publish row of every version in `open`.
-    pub open_rows: bool,
+    /// Reservations, each with the publish row of its version.
+    pub open: WantOpen,
     /// Also every publish row whose version text begins with one of these, such as `5.0.1-`.
     pub prefixes: Vec<String>,
+    /// The versions, in whatever state, whose text begins with one of these: what cannot be given out any more.
+    pub taken: Vec<String>,
     /// Edge summaries by (parent, range).
     pub edges: Vec<(PackageName, String)>,
     /// Attachments by (parent, parent version).
     pub attached: Vec<(PackageName, Version)>,
+}
+
+/// Which reservations to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WantOpen {
+    /// None.
+    No,
+    /// That of one wave.
+    Of(WaveId),
+    /// All.
+    All,
 }
 
 impl Want {
@@ -92,9 +110,11 @@ impl Want {
     pub fn statics(name: &PackageName) -> Self {
         Self {
             name: name.clone(),
+            top_edges: false,
             rows: Vec::new(),
-            open_rows: false,
+            open: WantOpen::No,
             prefixes: Vec::new(),
+            taken: Vec::new(),
             edges: Vec::new(),
             attached: Vec::new(),
         }
@@ -102,7 +122,10 @@ impl Want {
 
     /// The statics and these rows.
     pub fn rows(name: &PackageName, rows: Vec<RowKey>) -> Self {
-        Self { rows, ..Self::statics(name) }
+        Self {
+            rows,
+            ..Self::statics(name)
+        }
     }
 }
 
@@ -139,7 +162,11 @@ impl PackageCommit {
 
     /// A write of one row under its own condition.
     pub fn row(name: &PackageName, write: RowWrite) -> Self {
-        Self { expect_seq: None, rows: vec![write], ..Self::at(name, 0) }
+        Self {
+            expect_seq: None,
+            rows: vec![write],
+            ..Self::at(name, 0)
+        }
     }
 }
 
@@ -180,7 +207,14 @@ pub struct RowWrite {
 impl RowWrite {
     /// A write that changes nothing yet.
     pub fn new(key: RowKey, expect: Expect, born: u64) -> Self {
-        Self { key, expect, born, facts: None, rebuild: None, patch: None }
+        Self {
+            key,
+            expect,
+            born,
+            facts: None,
+            rebuild: None,
+            patch: None,
+        }
     }
 }
 
@@ -394,7 +428,11 @@ pub trait Store: Send + Sync + 'static {
     async fn change(&self, id: &ChangeId) -> Result<Option<Change>>;
 
     /// The changes accepted before `before` (a time and an id: the last entry of the page before), newest first.
-    async fn changes(&self, before: Option<(Millis, ChangeId)>, limit: usize) -> Result<Vec<Change>>;
+    async fn changes(
+        &self,
+        before: Option<(Millis, ChangeId)>,
+        limit: usize,
+    ) -> Result<Vec<Change>>;
 
     /// Records what planning made of a change. Write-once.
     async fn set_planned(&self, id: &ChangeId, planned: &Planned) -> Result<()>;
@@ -404,15 +442,31 @@ pub trait Store: Send + Sync + 'static {
     async fn put_decisions(&self, change: &ChangeId, decisions: &[Decision]) -> Result<()>;
 
     /// The decisions of a change in the order of their keys, `skip` left out at the start.
-    async fn decisions(&self, change: &ChangeId, skip: usize, limit: usize) -> Result<Vec<Decision>>;
+    async fn decisions(
+        &self,
+        change: &ChangeId,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Vec<Decision>>;
 
     // ---- packages ------------------------------------------------------------------------------------------------
 
     /// Keeps the manifest document of a version, by digest; written before the batch that names it.
-    async fn put_manifest(&self, name: &PackageName, version: &Version, digest: &Digest, json: &[u8]) -> Result<()>;
+    async fn put_manifest(
+        &self,
+        name: &PackageName,
+        version: &Version,
+        digest: &Digest,
+        json: &[u8],
+    ) -> Result<()>;
 
     /// A manifest document.
-    async fn manifest(&self, name: &PackageName, version: &Version, digest: &Digest) -> Result<Option<Vec<u8>>>;
+    async fn manifest(
+        &self,
+        name: &PackageName,
+        version: &Version,
+        digest: &Digest,
+    ) -> Result<Option<Vec<u8>>>;
 
     /// Reads parts of packages' partitions, one answer a want, in their order. Reads of one partition are consistent
     /// with its `seq`: a commit under that `seq` that is applied decided on what was read.
@@ -434,11 +488,19 @@ pub trait Store: Send + Sync + 'static {
     async fn project(&self, stamp: Stamp, projections: &[Projection]) -> Result<()>;
 
     /// Who depends on `parent`, in the order of names, after `after`; also those whose highest version dropped it.
-    async fn dependents(&self, parent: &PackageName, after: Option<&PackageName>, limit: usize)
-    -> Result<Vec<Dependent>>;
+    async fn dependents(
+        &self,
+        parent: &PackageName,
+        after: Option<&PackageName>,
+        limit: usize,
+    ) -> Result<Vec<Dependent>>;
 
     /// Every range by which versions of `dependent` ever declared `parent`, with the highest such version.
-    async fn ranges(&self, parent: &PackageName, dependent: &PackageName) -> Result<Vec<(String, Version)>>;
+    async fn ranges(
+        &self,
+        parent: &PackageName,
+        dependent: &PackageName,
+    ) -> Result<Vec<(String, Version)>>;
 
     /// The head line of a package.
     async fn head(&self, package: &PackageName) -> Result<Option<Line>>;
@@ -470,10 +532,21 @@ pub trait Store: Send + Sync + 'static {
     async fn latest_promotion(&self, name: &PackageName, env: &Env) -> Result<Option<Promotion>>;
 
     /// The promotions of a package to an environment, latest first.
-    async fn promotions(&self, name: &PackageName, env: &Env, limit: usize) -> Result<Vec<Promotion>>;
+    async fn promotions(
+        &self,
+        name: &PackageName,
+        env: &Env,
+        limit: usize,
+    ) -> Result<Vec<Promotion>>;
 
     /// Makes `next` the latest promotion if the latest generation is still `expect` (0: none). Conditional (H13).
-    async fn promote(&self, name: &PackageName, env: &Env, expect: u32, next: &Promotion) -> Result<Committed>;
+    async fn promote(
+        &self,
+        name: &PackageName,
+        env: &Env,
+        expect: u32,
+        next: &Promotion,
+    ) -> Result<Committed>;
 
     /// Records what a promotion sent: dependent → version. Write-once.
     async fn put_promotion_entries(

@@ -1,6 +1,6 @@
 //! Reading a package's partition, and the manifests of its versions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, params};
 
@@ -13,14 +13,16 @@ use crate::model::package::{
     Facts, Head, PackageState, Rebuild, RebuildState, Row, RowKey, Slot, Top,
 };
 use crate::semver::Version;
-use crate::store::{Published, Result, Want};
+use crate::store::{Published, Result, Want, WantOpen};
 
 statements! {
     STATICS = "SELECT * FROM pkg WHERE name = ?1";
     TOP = "SELECT * FROM pkg_top WHERE name = ?1";
     OPEN = "SELECT wave, version FROM pkg_open WHERE name = ?1";
+    OPEN_OF = "SELECT wave, version FROM pkg_open WHERE name = ?1 AND wave = ?2";
     ROW = "SELECT * FROM pkg_row WHERE name = ?1 AND version = ?2 AND slot = ?3";
     PREFIX = "SELECT * FROM pkg_row WHERE name = ?1 AND version >= ?2 AND version < ?3 AND slot = ''";
+    TAKEN = "SELECT version FROM pkg_row WHERE name = ?1 AND version >= ?2 AND version < ?3 AND slot = ''";
     EDGE = "SELECT version FROM pkg_edge WHERE name = ?1 AND parent = ?2 AND range = ?3";
     ATTACHED = "SELECT version FROM pkg_attached WHERE name = ?1 AND parent = ?2 AND parent_version = ?3";
     PUBLISHED = "SELECT version, origin, tag FROM pkg_row WHERE name = ?1 AND published = 1 AND slot = ''";
@@ -48,22 +50,28 @@ pub(super) fn state(db: &Connection, want: &Want) -> Result<PackageState> {
         ))
     })?;
     let (seq, stamp, head, dependent_of) = statics.unwrap_or_default();
-    let open: BTreeMap<WaveId, Version> = all(db, OPEN, [name], |row| {
+    let reservation = |row: &rusqlite::Row<'_>| {
         Ok((
             WaveId::new(row.plain::<String>("wave")?),
             row.version("version")?,
         ))
-    })?
-    .into_iter()
-    .collect();
+    };
+    let open: BTreeMap<WaveId, Version> = match &want.open {
+        WantOpen::No => BTreeMap::new(),
+        WantOpen::Of(wave) => one(db, OPEN_OF, [name, wave.as_str()], reservation)?
+            .into_iter()
+            .collect(),
+        WantOpen::All => all(db, OPEN, [name], reservation)?.into_iter().collect(),
+    };
     Ok(PackageState {
         name: want.name.clone(),
         seq,
         stamp,
         head,
-        top: one(db, TOP, [name], top)?,
+        top: one(db, TOP, [name], |row| top(row, want.top_edges))?,
         dependent_of,
         rows: rows(db, want, &open)?,
+        taken: taken(db, want)?,
         open,
         edges: found(&want.edges, |(parent, range)| {
             one(db, EDGE, params![name, parent.as_str(), range], |row| {
@@ -95,8 +103,12 @@ fn found<K: Ord + Clone, V>(
     Ok(values)
 }
 
-fn top(row: &rusqlite::Row<'_>) -> Result<Top> {
-    let edges: Vec<(PackageName, String)> = row.json("edges")?;
+fn top(row: &rusqlite::Row<'_>, with_edges: bool) -> Result<Top> {
+    let edges: Vec<(PackageName, String)> = if with_edges {
+        row.json("edges")?
+    } else {
+        Vec::new()
+    };
     Ok(Top {
         version: row.version("version")?,
         origin: row.maybe_version("origin")?,
@@ -111,10 +123,7 @@ fn top(row: &rusqlite::Row<'_>) -> Result<Top> {
 fn rows(db: &Connection, want: &Want, open: &BTreeMap<WaveId, Version>) -> Result<Vec<Row>> {
     let name = want.name.as_str();
     let mut rows: BTreeMap<RowKey, Row> = BTreeMap::new();
-    let reserved = open
-        .values()
-        .filter(|_| want.open_rows)
-        .map(RowKey::publish);
+    let reserved = open.values().map(RowKey::publish);
     for key in want.rows.iter().cloned().chain(reserved) {
         if let Some(row) = one(
             db,
@@ -131,6 +140,19 @@ fn rows(db: &Connection, want: &Want, open: &BTreeMap<WaveId, Version>) -> Resul
         }
     }
     Ok(rows.into_values().collect())
+}
+
+fn taken(db: &Connection, want: &Want) -> Result<BTreeSet<Version>> {
+    let mut taken = BTreeSet::new();
+    for prefix in &want.taken {
+        taken.extend(all(
+            db,
+            TAKEN,
+            params![want.name.as_str(), prefix, after(prefix)],
+            |row| row.version("version"),
+        )?);
+    }
+    Ok(taken)
 }
 
 /// The first text after all those that begin with `prefix`, so that a range of the key finds them.
