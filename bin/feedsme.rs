@@ -1,3 +1,5 @@
 //! feedsme on the command line.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    feedsme::cli::main()
+}

@@ -17,14 +17,22 @@
 //! * [`queue`]: the order of work and the retry policy, as plain data.
 //! * [`dispatch`]: claim, send, settle; the worker.
 //! * [`neighbours`]: how the others talk.
+//! * [`query`]: what people and programs are told.
+//! * [`http`]: how both come in and go out.
+//! * [`sandbox`]: stand-ins for them on loopback, for tests, demo and benches.
 
+pub mod app;
+pub mod cli;
+pub mod demo;
 pub mod dispatch;
 pub mod http;
 pub mod ingest;
 pub mod model;
 pub mod neighbours;
 pub mod plan;
+pub mod query;
 pub mod queue;
+pub mod sandbox;
 pub mod semver;
 pub mod settings;
 pub mod store;

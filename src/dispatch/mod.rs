@@ -17,7 +17,9 @@ use crate::model::work::Work;
 use crate::neighbours::{Neighbour, Outcome};
 use crate::plan::rebuild;
 use crate::queue::{DeadReason, Next};
-use crate::store::{Attempt, Committed, Expect, PackageCommit, RebuildPatch, RowWrite, Want};
+use crate::store::{
+    Attempt, Committed, Expect, PackageCommit, RebuildPatch, RowWrite, Want, Write,
+};
 
 /// A rebuild that this process has claimed: the attempt is its own until it is settled.
 #[derive(Clone, Debug)]
@@ -115,7 +117,9 @@ pub async fn settle(
         status: outcome.status,
         message: outcome.message.clone(),
     };
-    core.store.put_attempt(&rebuild.id, &attempt).await?;
+    core.store
+        .write(vec![Write::Attempt(rebuild.id.clone(), attempt)])
+        .await?;
     log(claimed, outcome, next);
     match next {
         Next::Sent | Next::SentEarlier => Ok(None),
@@ -155,7 +159,7 @@ async fn again(core: &Core, claimed: &Claimed, due: Millis, counted: u32) -> Res
         ..rebuild.clone()
     };
     let work = rebuild::work(name, key, &later);
-    core.store.put_work(std::slice::from_ref(&work)).await?;
+    core.store.write(vec![Write::Work(work.clone())]).await?;
     let answer = patch_row(core, name, key, rebuild, patch).await?;
     // Refused: its notice came meanwhile, so there is nothing to send again.
     Ok((answer == Committed::Applied).then_some(work))
@@ -193,7 +197,7 @@ pub async fn revive(
             ..rebuild.clone()
         },
     );
-    core.store.put_work(std::slice::from_ref(&work)).await?;
+    core.store.write(vec![Write::Work(work.clone())]).await?;
     let answer = patch_row(core, name, key, &rebuild, patch).await?;
     Ok((answer == Committed::Applied).then_some(work))
 }

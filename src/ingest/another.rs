@@ -5,7 +5,7 @@ use crate::model::id::RebuildId;
 use crate::model::package::{PackageState, RebuildState, RowKey};
 use crate::model::work::Work;
 use crate::plan::rebuild::{self, Replacing};
-use crate::store::{Committed, Want, WantOpen};
+use crate::store::{Committed, Want, WantOpen, Write};
 
 /// Ends this rebuild as foreign, if it has not ended, and reserves the next free version for its waves. Returns the work
 /// that sends it; empty if the rebuild is not the one that its waves wait for any more. Repeatable.
@@ -82,11 +82,13 @@ pub async fn successors(
         return Ok(None);
     }
     let index = rebuild::index(&state.name, &key, rebuild, core.clock.now());
-    core.store.put_rebuilds(&[index]).await?;
-    core.store
-        .put_decisions(&rebuild.change, std::slice::from_ref(&rebuild.decision))
-        .await?;
     let work = rebuild::work(&state.name, &key, rebuild);
-    core.store.put_work(std::slice::from_ref(&work)).await?;
+    let decision = Box::new(rebuild.decision.clone());
+    let writes = vec![
+        Write::Rebuild(index),
+        Write::Decision(rebuild.change.clone(), decision),
+        Write::Work(work.clone()),
+    ];
+    core.store.write(writes).await?;
     Ok(Some(work))
 }

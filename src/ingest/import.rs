@@ -24,7 +24,7 @@ pub async fn import(core: &Core, document: &Document) -> Result<Imported> {
         return Ok(Imported::Known);
     }
     let projections = edge_projections(&state, &described, &facts);
-    core.store.project(facts.stamp, &projections).await?;
+    publish::project(core, facts.stamp, projections).await?;
     Ok(if facts.digest.as_ref() == Some(&digest) {
         Imported::New
     } else {

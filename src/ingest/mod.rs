@@ -30,7 +30,7 @@ use crate::model::package::{Kind, Millis, Top};
 use crate::model::work::Work;
 use crate::plan::Rules;
 use crate::plan::publish::Described;
-use crate::store::{Published, Store, StoreError, StoreErrorKind, Want};
+use crate::store::{Published, Store, StoreError, StoreErrorKind, Want, Write};
 
 /// What every step needs.
 #[derive(Clone)]
@@ -115,7 +115,9 @@ pub async fn plan(core: &Core, id: &ChangeId, digest: &Digest) -> Result<Vec<Wor
         rebuilds: outcome.rebuilds,
         skips: outcome.skips,
     };
-    core.store.set_planned(id, &planned).await?;
+    core.store
+        .write(vec![Write::Planned(id.clone(), planned.clone())])
+        .await?;
     tracing::info!(
         change.id = %id, package = %change.name, version = %change.version, env = %change.env,
         verdict = planned.verdict.code(), rebuilds = planned.rebuilds, skips = planned.skips, "planned"

@@ -15,7 +15,7 @@ use crate::plan::promotion::{self as decide, Pair, Step};
 use crate::plan::publish::{Described, Source, edge_projections};
 use crate::plan::{WithoutLine, rebuild};
 use crate::semver::Version;
-use crate::store::{Committed, Node, NodeKey, Promotion, Want};
+use crate::store::{Committed, Node, NodeKey, Promotion, Want, Write};
 
 /// How many pairs are decided at a time.
 const PAGE: usize = 500;
@@ -33,9 +33,8 @@ pub(super) async fn plan(
 ) -> Result<Outcome> {
     let (state, facts) = publish::establish(core, described, &Source::Known, json).await?;
     if facts.noticed.is_none() {
-        core.store
-            .project(facts.stamp, &edge_projections(&state, described, &facts))
-            .await?;
+        let edges = edge_projections(&state, described, &facts);
+        publish::project(core, facts.stamp, edges).await?;
     }
 
     let answered = confirm(core, change).await?;
@@ -268,7 +267,7 @@ async fn highest_that_admit(
             None => skips.push(promoting.skip(&edge.dependent, Reason::OutOfRange)),
         }
     }
-    core.store.put_decisions(&change.id, &skips).await?;
+    write_decisions(core, change, &skips).await?;
     outcome.skips += u32::try_from(skips.len()).unwrap_or(u32::MAX);
     Ok((pairs, last))
 }
@@ -284,8 +283,7 @@ async fn send(
     let before = before(core, change).await?;
     let mut decisions = Vec::new();
     let mut sent: Vec<(PackageName, Version)> = Vec::new();
-    let mut indexes = Vec::new();
-    let mut nodes = Vec::new();
+    let mut writes = Vec::new();
     let mut work: Vec<Work> = Vec::new();
     for (dependent, version) in pairs {
         let before = before
@@ -293,17 +291,17 @@ async fn send(
             .and_then(|(env, entries)| Some((env, entries.get(dependent)?)));
         let (decision, started) = pair(core, promoting, dependent, version, before).await?;
         if let Some((key, rebuild, state)) = started {
-            indexes.push(rebuild::index(dependent, &key, &rebuild, core.clock.now()));
-            nodes.push((
-                NodeKey {
-                    package: dependent.clone(),
-                    version: Some(version.clone()),
-                },
-                Node {
-                    released: Some(rebuild.id.clone()),
-                    ..Node::default()
-                },
-            ));
+            let index = rebuild::index(dependent, &key, &rebuild, core.clock.now());
+            let node = NodeKey {
+                package: dependent.clone(),
+                version: Some(version.clone()),
+            };
+            let released = Node {
+                released: Some(rebuild.id.clone()),
+                ..Node::default()
+            };
+            writes.push(Write::Rebuild(index));
+            writes.push(Write::Node(promoting.wave.clone(), node, released));
             if state == Started::New && !rebuild.state.is_ended() {
                 work.push(rebuild::work(dependent, &key, &rebuild));
             }
@@ -314,19 +312,20 @@ async fn send(
         decisions.push(decision);
     }
     supersede_earlier(core, promoting, &sent).await?;
-    core.store.put_rebuilds(&indexes).await?;
-    core.store.put_nodes(promoting.wave, &nodes).await?;
-    core.store
-        .put_promotion_entries(
-            &change.name,
-            &change.version,
-            &change.env,
-            promoting.generation,
-            &sent,
-        )
-        .await?;
-    core.store.put_decisions(&change.id, &decisions).await?;
-    core.store.put_work(&work).await?;
+    writes.extend(sent.iter().map(|(dependent, version)| Write::Entry {
+        name: change.name.clone(),
+        version: change.version.clone(),
+        env: change.env.clone(),
+        generation: promoting.generation,
+        dependent: dependent.clone(),
+        dependent_version: version.clone(),
+    }));
+    let kept = decisions
+        .iter()
+        .map(|one| Write::Decision(change.id.clone(), Box::new(one.clone())));
+    writes.extend(kept);
+    writes.extend(work.iter().cloned().map(Write::Work));
+    core.store.write(writes).await?;
     let rebuilds = decisions
         .iter()
         .filter(|decision| decision.is_rebuild())
@@ -509,7 +508,7 @@ async fn skip_the_others(
             .filter(|edge| edge.range.is_some() && !in_line.contains_key(&edge.dependent))
             .map(|edge| promoting.skip(&edge.dependent, Reason::NotInReleaseLine))
             .collect();
-        core.store.put_decisions(&change.id, &skips).await?;
+        write_decisions(core, change, &skips).await?;
         outcome.skips += u32::try_from(skips.len()).unwrap_or(u32::MAX);
         if page.len() < PAGE {
             return Ok(());
@@ -542,4 +541,11 @@ async fn line_between(
             return Ok(entries);
         }
     }
+}
+
+async fn write_decisions(core: &Core, change: &Change, decisions: &[Decision]) -> Result<()> {
+    let kept = decisions
+        .iter()
+        .map(|one| Write::Decision(change.id.clone(), Box::new(one.clone())));
+    Ok(core.store.write(kept.collect()).await?)
 }

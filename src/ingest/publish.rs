@@ -8,11 +8,11 @@ use crate::model::change::{Change, Verdict};
 use crate::model::edge::EdgeRange;
 use crate::model::id::WaveId;
 use crate::model::name::PackageName;
-use crate::model::package::{Cause, Facts, PackageState, RebuildState, RowKey};
+use crate::model::package::{Cause, Facts, PackageState, RebuildState, RowKey, Stamp};
 use crate::plan::attach::{self, Settling};
 use crate::plan::publish::{self, Described, Source, Step};
 use crate::semver::Version;
-use crate::store::{Committed, Node, NodeKey, Want};
+use crate::store::{Committed, Node, NodeKey, Projection, Want, Write};
 
 /// Handles the notice of a publish. The steps, each repeatable:
 /// 1. the facts of the version, in one batch of its package;
@@ -29,7 +29,7 @@ pub(super) async fn plan(
     let source = Source::Notice(change.id.clone());
     let (state, facts) = establish(core, described, &source, json).await?;
     let edges = publish::edge_projections(&state, described, &facts);
-    core.store.project(facts.stamp, &edges).await?;
+    project(core, facts.stamp, edges).await?;
 
     let answered = state
         .row(&RowKey::publish(&described.version))
@@ -54,10 +54,30 @@ pub(super) async fn plan(
         state,
     )
     .await?;
+    let stamped = |stamp: Stamp| move |one: Projection| Write::Projection(stamp, one);
     let lines = publish::line_projections(&state, &described.version, &facts);
-    core.store.project(facts.stamp, &lines).await?;
     let attachments = attach::projections(&state, &described.version, &facts);
-    core.store.project(facts.attach_stamp, &attachments).await?;
+    let mut writes: Vec<Write> = lines
+        .into_iter()
+        .map(stamped(facts.stamp))
+        .chain(attachments.into_iter().map(stamped(facts.attach_stamp)))
+        .collect();
+    if described.tag.is_none() {
+        let node = Node {
+            published: Some(described.version.clone()),
+            ..Node::default()
+        };
+        let key = NodeKey {
+            package: described.name.clone(),
+            version: None,
+        };
+        writes.extend(
+            waves
+                .iter()
+                .map(|wave| Write::Node(wave.clone(), key.clone(), node.clone())),
+        );
+    }
+    core.store.write(writes).await?;
 
     let mut outcome = Outcome::new(verdict(described, &facts, answered.as_ref(), &waves));
     for (_, rebuild) in publish::needs_another(&state) {
@@ -68,18 +88,7 @@ pub(super) async fn plan(
     if described.tag.is_some() {
         return Ok(outcome);
     }
-    let node = Node {
-        published: Some(described.version.clone()),
-        ..Node::default()
-    };
-    let key = NodeKey {
-        package: described.name.clone(),
-        version: None,
-    };
     for wave in &waves {
-        core.store
-            .put_nodes(wave, &[(key.clone(), node.clone())])
-            .await?;
         let from = Reach {
             change,
             wave: wave.clone(),
@@ -92,6 +101,18 @@ pub(super) async fn plan(
         reach(core, &mut parents, &from, &mut outcome).await?;
     }
     Ok(outcome)
+}
+
+/// Writes projections with the stamp of the batch that decided them.
+pub(super) async fn project(core: &Core, stamp: Stamp, projections: Vec<Projection>) -> Result<()> {
+    if projections.is_empty() {
+        return Ok(());
+    }
+    let writes = projections
+        .into_iter()
+        .map(|one| Write::Projection(stamp, one))
+        .collect();
+    Ok(core.store.write(writes).await?)
 }
 
 fn verdict(
@@ -131,9 +152,13 @@ pub(super) async fn establish(
             }
             Step::Commit(commit) => {
                 if let Some(digest) = described.digest.as_ref().filter(|_| !kept) {
-                    core.store
-                        .put_manifest(&described.name, &described.version, digest, json)
-                        .await?;
+                    let manifest = Write::Manifest {
+                        name: described.name.clone(),
+                        version: described.version.clone(),
+                        digest: digest.clone(),
+                        json: json.to_vec(),
+                    };
+                    core.store.write(vec![manifest]).await?;
                     kept = true;
                 }
                 core.store.commit(vec![*commit]).await?;

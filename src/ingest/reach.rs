@@ -16,7 +16,7 @@ use crate::plan::Increment;
 use crate::plan::base::{self, Base};
 use crate::plan::rebuild::{self, Wanted};
 use crate::semver::Version;
-use crate::store::{Committed, Dependent, Node, NodeKey, Published, Want};
+use crate::store::{Committed, Dependent, Node, NodeKey, Published, Want, Write};
 
 /// How many dependents are decided at a time.
 const PAGE: usize = 500;
@@ -104,42 +104,40 @@ async fn decide(
     }
 
     let now = core.clock.now();
-    let indexes: Vec<_> = reserved
+    let mut writes = Vec::new();
+    for one in &reserved {
+        let node = Node {
+            released: Some(one.rebuild.id.clone()),
+            ..Node::default()
+        };
+        let key = NodeKey {
+            package: one.name.clone(),
+            version: None,
+        };
+        writes.push(Write::Rebuild(rebuild::index(
+            &one.name,
+            &one.key,
+            &one.rebuild,
+            now,
+        )));
+        writes.push(Write::Node(from.wave.clone(), key, node));
+    }
+    let decisions = reserved
         .iter()
-        .map(|one| rebuild::index(&one.name, &one.key, &one.rebuild, now))
-        .collect();
-    let nodes: Vec<_> = reserved
-        .iter()
-        .map(|one| {
-            let key = NodeKey {
-                package: one.name.clone(),
-                version: None,
-            };
-            (
-                key,
-                Node {
-                    released: Some(one.rebuild.id.clone()),
-                    ..Node::default()
-                },
-            )
-        })
-        .collect();
-    let decisions: Vec<Decision> = reserved
-        .iter()
-        .map(|one| one.rebuild.decision.clone())
-        .chain(skips.iter().cloned())
-        .collect();
+        .map(|one| &one.rebuild.decision)
+        .chain(&skips);
+    writes.extend(
+        decisions.map(|one| Write::Decision(from.change.id.clone(), Box::new(one.clone()))),
+    );
     let work: Vec<Work> = reserved
         .iter()
         .filter(|one| !one.rebuild.state.is_ended())
         .map(|one| rebuild::work(&one.name, &one.key, &one.rebuild))
         .collect();
-    core.store.put_rebuilds(&indexes).await?;
-    core.store.put_nodes(&from.wave, &nodes).await?;
-    core.store
-        .put_decisions(&from.change.id, &decisions)
-        .await?;
-    core.store.put_work(&work).await?;
+    writes.extend(work.iter().cloned().map(Write::Work));
+    if !writes.is_empty() {
+        core.store.write(writes).await?;
+    }
     outcome.rebuilds += count(reserved.len());
     outcome.skips += count(skips.len());
     outcome.work.extend(work);

@@ -402,27 +402,90 @@ pub struct Attempt {
     pub message: String,
 }
 
+/// A write without a condition of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// Keeps a posted document, by change and digest; one that is there stays.
+    Document {
+        /// The change it was posted as.
+        change: ChangeId,
+        /// Its digest.
+        digest: Digest,
+        /// Its bytes.
+        json: Vec<u8>,
+    },
+    /// Keeps a change; one that is there stays as it is.
+    Change(Box<Change>),
+    /// Keeps the manifest document of a version, by digest; written before the batch that names it (H19).
+    Manifest {
+        /// The package.
+        name: PackageName,
+        /// The version.
+        version: Version,
+        /// The document's digest.
+        digest: Digest,
+        /// The document.
+        json: Vec<u8>,
+    },
+    /// What planning made of a change. Write-once.
+    Planned(ChangeId, Planned),
+    /// A decision of a change, keyed by (wave, dependent, rebuilt version if any); a key keeps its first value.
+    Decision(ChangeId, Box<Decision>),
+    /// A projection with its batch's stamp; nothing happens if a higher stamp is there.
+    Projection(Stamp, Projection),
+    /// Write-once columns of a node; what is set already stays.
+    Node(WaveId, NodeKey, Node),
+    /// What a promotion sent: dependent → version. Write-once.
+    Entry {
+        /// The package that was promoted.
+        name: PackageName,
+        /// Its version.
+        version: Version,
+        /// The environment.
+        env: Env,
+        /// The promotion's generation.
+        generation: u32,
+        /// The dependent.
+        dependent: PackageName,
+        /// The dependent's version.
+        dependent_version: Version,
+    },
+    /// Makes a rebuild findable by its id. Write-once.
+    Rebuild(RebuildIndex),
+    /// The result of an attempt; the first result of a number stays.
+    Attempt(RebuildId, Attempt),
+    /// Work. An item whose id is there is left as it is; one that was finished may be put again.
+    Work(Work),
+}
+
 /// The verbs. See the module's text for what all of them promise.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    // ---- changes -------------------------------------------------------------------------------------------------
+    // ---- plain writes ---------------------------------------------------------------------------------------------
 
-    /// Keeps a posted document, by change and digest; keeping it again changes nothing.
-    async fn put_document(&self, change: &ChangeId, digest: &Digest, json: &[u8]) -> Result<()>;
-
-    /// A posted document.
-    async fn document(&self, change: &ChangeId, digest: &Digest) -> Result<Option<Vec<u8>>>;
-
-    /// Keeps a change; one that exists already is left as it is.
-    async fn put_change(&self, change: &Change) -> Result<()>;
+    /// Writes, in this order; a death in between leaves a prefix, and so may an error. Each kind of write says what it
+    /// does where something is there already: doing all of them again changes nothing.
+    async fn write(&self, writes: Vec<Write>) -> Result<()>;
 
     /// Accepts a change (H3): the document, then the change, then its work item, so that a death in between leaves
     /// nothing that looks accepted and is not. Always all three, also for a change that exists.
     async fn accept(&self, change: &Change, json: &[u8], work: &Work) -> Result<()> {
-        self.put_document(&change.id, &change.digest, json).await?;
-        self.put_change(change).await?;
-        self.put_work(std::slice::from_ref(work)).await
+        self.write(vec![
+            Write::Document {
+                change: change.id.clone(),
+                digest: change.digest.clone(),
+                json: json.to_vec(),
+            },
+            Write::Change(Box::new(change.clone())),
+            Write::Work(work.clone()),
+        ])
+        .await
     }
+
+    // ---- changes -------------------------------------------------------------------------------------------------
+
+    /// A posted document.
+    async fn document(&self, change: &ChangeId, digest: &Digest) -> Result<Option<Vec<u8>>>;
 
     /// A change.
     async fn change(&self, id: &ChangeId) -> Result<Option<Change>>;
@@ -434,13 +497,6 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Change>>;
 
-    /// Records what planning made of a change. Write-once.
-    async fn set_planned(&self, id: &ChangeId, planned: &Planned) -> Result<()>;
-
-    /// Keeps decisions of a change, keyed by (wave, dependent, rebuilt version if any); a key that exists keeps its
-    /// first value.
-    async fn put_decisions(&self, change: &ChangeId, decisions: &[Decision]) -> Result<()>;
-
     /// The decisions of a change in the order of their keys, `skip` left out at the start.
     async fn decisions(
         &self,
@@ -450,15 +506,6 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<Decision>>;
 
     // ---- packages ------------------------------------------------------------------------------------------------
-
-    /// Keeps the manifest document of a version, by digest; written before the batch that names it.
-    async fn put_manifest(
-        &self,
-        name: &PackageName,
-        version: &Version,
-        digest: &Digest,
-        json: &[u8],
-    ) -> Result<()>;
 
     /// A manifest document.
     async fn manifest(
@@ -483,9 +530,6 @@ pub trait Store: Send + Sync + 'static {
     async fn names(&self, after: Option<&PackageName>, limit: usize) -> Result<Vec<PackageName>>;
 
     // ---- projections ---------------------------------------------------------------------------------------------
-
-    /// Writes projections with their batch's stamp.
-    async fn project(&self, stamp: Stamp, projections: &[Projection]) -> Result<()>;
 
     /// Who depends on `parent`, in the order of names, after `after`; also those whose highest version dropped it.
     async fn dependents(
@@ -522,9 +566,6 @@ pub trait Store: Send + Sync + 'static {
 
     // ---- waves and promotions ------------------------------------------------------------------------------------
 
-    /// Sets write-once columns of nodes; what is set already stays.
-    async fn put_nodes(&self, wave: &WaveId, nodes: &[(NodeKey, Node)]) -> Result<()>;
-
     /// Nodes of a wave, one answer a key, empty where there is none.
     async fn nodes(&self, wave: &WaveId, keys: &[NodeKey]) -> Result<Vec<Node>>;
 
@@ -548,16 +589,6 @@ pub trait Store: Send + Sync + 'static {
         next: &Promotion,
     ) -> Result<Committed>;
 
-    /// Records what a promotion sent: dependent → version. Write-once.
-    async fn put_promotion_entries(
-        &self,
-        name: &PackageName,
-        version: &Version,
-        env: &Env,
-        generation: u32,
-        entries: &[(PackageName, Version)],
-    ) -> Result<()>;
-
     /// What the promotions of that version to that environment sent, by the latest generation that sent it.
     async fn promotion_entries(
         &self,
@@ -568,21 +599,12 @@ pub trait Store: Send + Sync + 'static {
 
     // ---- rebuilds and work ---------------------------------------------------------------------------------------
 
-    /// Makes rebuilds findable by their id. Write-once.
-    async fn put_rebuilds(&self, rebuilds: &[RebuildIndex]) -> Result<()>;
-
     /// Finds rebuilds by id, one answer an id.
     async fn rebuilds(&self, ids: &[RebuildId]) -> Result<Vec<Option<RebuildIndex>>>;
-
-    /// Records the result of an attempt; the first result of a number stays.
-    async fn put_attempt(&self, rebuild: &RebuildId, attempt: &Attempt) -> Result<()>;
 
     /// The results of a rebuild's attempts, in their order. An attempt that was claimed and has none may have reached
     /// the neighbour (H12).
     async fn attempts(&self, rebuild: &RebuildId) -> Result<Vec<Attempt>>;
-
-    /// Puts work. An item whose id is there is left as it is; one that was finished may be put again.
-    async fn put_work(&self, items: &[Work]) -> Result<()>;
 
     /// Work that is not finished, in the order of ids, after `after`: for start-up and take-over. May also return
     /// items that were finished.

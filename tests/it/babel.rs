@@ -16,7 +16,6 @@ use feedsme::model::id::{ChangeId, WaveId};
 use feedsme::model::work::{Job, Work};
 use feedsme::plan::Rules;
 use feedsme::semver::Version;
-use feedsme::store::Store;
 use feedsme::store::sqlite::{Durability, Options, SqliteStore};
 use serde_json::{Map, Value, json};
 
@@ -201,6 +200,11 @@ pub async fn replay(core: &Core, history: &[Publish], notices: bool) -> usize {
     let mut taken: BTreeSet<(String, String)> = BTreeSet::new();
     let mut rebuilds = 0;
     for publish in history {
+        // What was given out to a rebuild before, nobody can publish by hand any more.
+        let key = (publish.name.clone(), publish.version.clone());
+        if notices && taken.contains(&key) {
+            continue;
+        }
         let mut open: VecDeque<(Map<String, Value>, Option<(WaveId, Version)>)> =
             [(publish.manifest.clone(), None)].into();
         while let Some((manifest, rebuilt)) = open.pop_front() {
@@ -295,7 +299,12 @@ async fn rule_8_the_whole_history_of_babel_without_notices() {
     let dir = tempfile::tempdir().unwrap();
     let core = core(&dir).await;
     let started = std::time::Instant::now();
-    let take: usize = std::env::var("TAKE").ok().and_then(|x| x.parse().ok()).unwrap_or(usize::MAX); let history = history(); let rebuilds = replay(&core, &history[..take.min(history.len())], false).await;
+    let take: usize = std::env::var("TAKE")
+        .ok()
+        .and_then(|x| x.parse().ok())
+        .unwrap_or(usize::MAX);
+    let history = history();
+    let rebuilds = replay(&core, &history[..take.min(history.len())], false).await;
     println!("{rebuilds} rebuilds in {:?}", started.elapsed());
     assert!((20_000..22_000).contains(&rebuilds), "{rebuilds}");
 }

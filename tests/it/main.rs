@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod babel;
+mod helpers;
+mod http;
 mod neighbours;
+mod sandbox;
 mod semver;
 mod store;

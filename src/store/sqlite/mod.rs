@@ -116,7 +116,7 @@ impl SqliteStore {
         self.0.readers.read(work).await
     }
 
-    async fn write<T, F>(&self, work: F) -> Result<T>
+    async fn run<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&rusqlite::Connection) -> Result<T> + Send + 'static,
@@ -161,7 +161,7 @@ impl SqliteStore {
     {
         for slice in items.chunks(SLICE) {
             let (slice, put) = (slice.to_vec(), put.clone());
-            self.write(move |db| slice.iter().try_for_each(|item| put(db, item)))
+            self.run(move |db| slice.iter().try_for_each(|item| put(db, item)))
                 .await?;
         }
         Ok(())

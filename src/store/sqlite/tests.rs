@@ -90,7 +90,7 @@ async fn a_job_that_fails_takes_back_its_own_changes_only() {
         let store = Arc::clone(&store);
         async move {
             store
-                .write(|_| {
+                .run(|_| {
                     std::thread::sleep(Duration::from_millis(100));
                     Ok(())
                 })
@@ -103,7 +103,7 @@ async fn a_job_that_fails_takes_back_its_own_changes_only() {
         let store = Arc::clone(&store);
         tasks.push(tokio::spawn(async move {
             store
-                .write(move |db| {
+                .run(move |db| {
                     insert(db, &format!("{at:02}"))?;
                     match at % 4 {
                         0 => Ok(()),
@@ -134,7 +134,7 @@ async fn independent_things_in_one_job_fail_one_by_one() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("db"), Options::default()).unwrap();
     let answers = store
-        .write(|db| {
+        .run(|db| {
             each(db, ["a", "b", "a", "c", "!", "d"], |db, id| {
                 insert(db, id)?;
                 if id == "!" {
@@ -160,7 +160,7 @@ async fn a_lost_group_is_answered_with_errors_and_the_next_one_works() {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(SqliteStore::open(&folder.path().join("db"), Options::default()).unwrap());
     let first = store
-        .write(|db| {
+        .run(|db| {
             insert(db, "before")?;
             // Stands for a disk that fails in the middle of a job.
             db.execute_batch("ROLLBACK")?;
@@ -168,16 +168,16 @@ async fn a_lost_group_is_answered_with_errors_and_the_next_one_works() {
         })
         .await;
     assert_eq!(first.unwrap_err().kind, StoreErrorKind::Away);
-    store.write(|db| insert(db, "after")).await.unwrap();
+    store.run(|db| insert(db, "after")).await.unwrap();
     assert_eq!(store.read(ids).await.unwrap(), ["after"]);
 
     // A file that may not grow any more: full, from SQLite itself.
     store
-        .write(|db| Ok(db.execute_batch("PRAGMA max_page_count = 1")?))
+        .run(|db| Ok(db.execute_batch("PRAGMA max_page_count = 1")?))
         .await
         .unwrap();
     let big = "x".repeat(4_000_000);
-    let full = store.write(move |db| insert(db, &big)).await.unwrap_err();
+    let full = store.run(move |db| insert(db, &big)).await.unwrap_err();
     assert_eq!(full.kind, StoreErrorKind::Away, "{full}");
     assert!(full.message.contains("full"), "{full}");
     assert_eq!(store.read(ids).await.unwrap(), ["after"]);
@@ -190,15 +190,15 @@ async fn a_lock_that_is_held_for_too_long_is_contention() {
     let path = folder.path().join("db");
     let store = SqliteStore::open(&path, Options::default()).unwrap();
     store
-        .write(|db| Ok(db.busy_timeout(Duration::from_millis(50))?))
+        .run(|db| Ok(db.busy_timeout(Duration::from_millis(50))?))
         .await
         .unwrap();
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let error = store.write(|db| insert(db, "a")).await.unwrap_err();
+    let error = store.run(|db| insert(db, "a")).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Contention, "{error}");
     other.execute_batch("COMMIT").unwrap();
-    store.write(|db| insert(db, "a")).await.unwrap();
+    store.run(|db| insert(db, "a")).await.unwrap();
 }
 
 #[tokio::test]

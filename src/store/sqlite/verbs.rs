@@ -3,50 +3,40 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use rusqlite::Connection;
 
 use super::writer::each;
 use super::{SLICE, SqliteStore, change, commit, package, projection, wave, work};
-use crate::model::change::{Change, Planned};
+use crate::model::change::Change;
 use crate::model::decision::{Decision, RebuildIndex};
 use crate::model::env::Env;
 use crate::model::id::{ChangeId, Digest, RebuildId, WaveId};
 use crate::model::name::PackageName;
-use crate::model::package::{Millis, PackageState, Stamp};
+use crate::model::package::{Millis, PackageState};
 use crate::model::work::Work;
 use crate::semver::Version;
 use crate::store::{
-    Attempt, Committed, Dependent, Line, Node, NodeKey, PackageCommit, Projection, Promotion,
-    Published, Result, Store, Want,
+    Attempt, Committed, Dependent, Line, Node, NodeKey, PackageCommit, Promotion, Published,
+    Result, Store, Want, Write,
 };
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn put_document(&self, change: &ChangeId, digest: &Digest, json: &[u8]) -> Result<()> {
-        let (change, digest, json) = (change.clone(), digest.clone(), json.to_vec());
-        self.write(move |db| change::put_document(db, &change, &digest, &json))
-            .await
+    /// A slice in one transaction.
+    async fn write(&self, writes: Vec<Write>) -> Result<()> {
+        let mut rest = writes.into_iter().peekable();
+        while rest.peek().is_some() {
+            let slice: Vec<_> = rest.by_ref().take(SLICE).collect();
+            self.run(move |db| slice.iter().try_for_each(|one| put(db, one)))
+                .await?;
+        }
+        Ok(())
     }
 
     async fn document(&self, change: &ChangeId, digest: &Digest) -> Result<Option<Vec<u8>>> {
         let (change, digest) = (change.clone(), digest.clone());
         self.read(move |db| change::document(db, &change, &digest))
             .await
-    }
-
-    async fn put_change(&self, change: &Change) -> Result<()> {
-        let change = change.clone();
-        self.write(move |db| change::put(db, &change)).await
-    }
-
-    /// All three in one transaction.
-    async fn accept(&self, change: &Change, json: &[u8], work: &Work) -> Result<()> {
-        let (change, json, work) = (change.clone(), json.to_vec(), work.clone());
-        self.write(move |db| {
-            change::put_document(db, &change.id, &change.digest, &json)?;
-            change::put(db, &change)?;
-            work::put(db, &work)
-        })
-        .await
     }
 
     async fn change(&self, id: &ChangeId) -> Result<Option<Change>> {
@@ -63,20 +53,6 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn set_planned(&self, id: &ChangeId, planned: &Planned) -> Result<()> {
-        let (id, planned) = (id.clone(), planned.clone());
-        self.write(move |db| change::set_planned(db, &id, &planned))
-            .await
-    }
-
-    async fn put_decisions(&self, change: &ChangeId, decisions: &[Decision]) -> Result<()> {
-        let change = change.clone();
-        self.write_each(decisions, move |db, decision| {
-            change::put_decision(db, &change, decision)
-        })
-        .await
-    }
-
     async fn decisions(
         &self,
         change: &ChangeId,
@@ -85,19 +61,6 @@ impl Store for SqliteStore {
     ) -> Result<Vec<Decision>> {
         let change = change.clone();
         self.read(move |db| change::decisions(db, &change, skip, limit))
-            .await
-    }
-
-    async fn put_manifest(
-        &self,
-        name: &PackageName,
-        version: &Version,
-        digest: &Digest,
-        json: &[u8],
-    ) -> Result<()> {
-        let (name, version, digest, json) =
-            (name.clone(), version.clone(), digest.clone(), json.to_vec());
-        self.write(move |db| package::put_manifest(db, &name, &version, &digest, &json))
             .await
     }
 
@@ -122,7 +85,7 @@ impl Store for SqliteStore {
         while rest.peek().is_some() {
             let slice: Vec<_> = rest.by_ref().take(SLICE).collect();
             answers.extend(
-                self.write(move |db| each(db, slice, |db, batch| commit::commit(db, &batch)))
+                self.run(move |db| each(db, slice, |db, batch| commit::commit(db, &batch)))
                     .await?,
             );
         }
@@ -139,13 +102,6 @@ impl Store for SqliteStore {
         let after = after.cloned();
         self.read(move |db| package::names(db, after.as_ref(), limit))
             .await
-    }
-
-    async fn project(&self, stamp: Stamp, projections: &[Projection]) -> Result<()> {
-        self.write_each(projections, move |db, projection| {
-            projection::put(db, stamp, projection)
-        })
-        .await
     }
 
     async fn dependents(
@@ -199,14 +155,6 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn put_nodes(&self, wave: &WaveId, nodes: &[(NodeKey, Node)]) -> Result<()> {
-        let wave = wave.clone();
-        self.write_each(nodes, move |db, (key, node)| {
-            wave::put_node(db, &wave, key, node)
-        })
-        .await
-    }
-
     async fn nodes(&self, wave: &WaveId, keys: &[NodeKey]) -> Result<Vec<Node>> {
         let wave = wave.clone();
         self.read_each(keys, move |db, key| wave::node(db, &wave, key))
@@ -236,23 +184,8 @@ impl Store for SqliteStore {
         next: &Promotion,
     ) -> Result<Committed> {
         let (name, env, next) = (name.clone(), env.clone(), next.clone());
-        self.write(move |db| wave::promote(db, &name, &env, expect, &next))
+        self.run(move |db| wave::promote(db, &name, &env, expect, &next))
             .await
-    }
-
-    async fn put_promotion_entries(
-        &self,
-        name: &PackageName,
-        version: &Version,
-        env: &Env,
-        generation: u32,
-        entries: &[(PackageName, Version)],
-    ) -> Result<()> {
-        let (name, version, env) = (name.clone(), version.clone(), env.clone());
-        self.write_each(entries, move |db, entry| {
-            wave::put_entry(db, (&name, &version, &env, generation), entry)
-        })
-        .await
     }
 
     async fn promotion_entries(
@@ -266,27 +199,13 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn put_rebuilds(&self, rebuilds: &[RebuildIndex]) -> Result<()> {
-        self.write_each(rebuilds, work::put_rebuild).await
-    }
-
     async fn rebuilds(&self, ids: &[RebuildId]) -> Result<Vec<Option<RebuildIndex>>> {
         self.read_each(ids, work::rebuild).await
-    }
-
-    async fn put_attempt(&self, rebuild: &RebuildId, attempt: &Attempt) -> Result<()> {
-        let (rebuild, attempt) = (rebuild.clone(), attempt.clone());
-        self.write(move |db| work::put_attempt(db, &rebuild, &attempt))
-            .await
     }
 
     async fn attempts(&self, rebuild: &RebuildId) -> Result<Vec<Attempt>> {
         let rebuild = rebuild.clone();
         self.read(move |db| work::attempts(db, &rebuild)).await
-    }
-
-    async fn put_work(&self, items: &[Work]) -> Result<()> {
-        self.write_each(items, work::put).await
     }
 
     async fn pending_work(&self, after: Option<&str>, limit: usize) -> Result<Vec<Work>> {
@@ -300,7 +219,42 @@ impl Store for SqliteStore {
     }
 
     async fn check(&self) -> Result<()> {
-        self.write(work::probe).await?;
+        self.run(work::probe).await?;
         self.read(work::probed).await.map(drop)
+    }
+}
+
+fn put(db: &Connection, write: &Write) -> Result<()> {
+    match write {
+        Write::Document {
+            change,
+            digest,
+            json,
+        } => change::put_document(db, change, digest, json),
+        Write::Change(change) => change::put(db, change),
+        Write::Manifest {
+            name,
+            version,
+            digest,
+            json,
+        } => package::put_manifest(db, name, version, digest, json),
+        Write::Planned(id, planned) => change::set_planned(db, id, planned),
+        Write::Decision(change, decision) => change::put_decision(db, change, decision),
+        Write::Projection(stamp, projection) => projection::put(db, *stamp, projection),
+        Write::Node(wave, key, node) => wave::put_node(db, wave, key, node),
+        Write::Entry {
+            name,
+            version,
+            env,
+            generation,
+            dependent,
+            dependent_version,
+        } => {
+            let entry = (dependent.clone(), dependent_version.clone());
+            wave::put_entry(db, (name, version, env, *generation), &entry)
+        }
+        Write::Rebuild(index) => work::put_rebuild(db, index),
+        Write::Attempt(rebuild, attempt) => work::put_attempt(db, rebuild, attempt),
+        Write::Work(item) => work::put(db, item),
     }
 }

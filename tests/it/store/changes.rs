@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[allow(unused_imports)]
+use super::puts::Puts as _;
 use feedsme::model::change::Verdict;
 use feedsme::model::decision::{Decision, Reason};
 use feedsme::model::id::{ChangeId, Digest, RebuildId};

@@ -10,6 +10,7 @@ mod fixtures;
 mod packages;
 mod partitions;
 mod projections;
+mod puts;
 mod reopened;
 mod sqlite;
 mod waves;

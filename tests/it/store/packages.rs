@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+#[allow(unused_imports)]
+use super::puts::Puts as _;
 use feedsme::model::id::Digest;
 use feedsme::model::package::{PackageState, RowKey};
 use feedsme::store::{Committed, Expect, PackageCommit, Published, RowWrite, Want, WantOpen};

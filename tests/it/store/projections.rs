@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[allow(unused_imports)]
+use super::puts::Puts as _;
 use feedsme::model::name::PackageName;
 use feedsme::store::{Dependent, Line, Projection, Store};
 

@@ -1,5 +1,7 @@
 //! Contract: what was answered is there when the store is opened again.
 
+#[allow(unused_imports)]
+use super::puts::Puts as _;
 use feedsme::model::change::Verdict;
 use feedsme::model::decision::RebuildIndex;
 use feedsme::model::id::Digest;

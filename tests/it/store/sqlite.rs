@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[allow(unused_imports)]
+use super::puts::Puts as _;
 use async_trait::async_trait;
 use feedsme::model::work::Work;
 use feedsme::store::sqlite::{Durability, Options, SqliteStore};

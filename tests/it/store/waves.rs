@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+#[allow(unused_imports)]
+use super::puts::Puts as _;
 use feedsme::model::id::{ChangeId, RebuildId};
 use feedsme::store::{Committed, Node, NodeKey, Promotion};
 

@@ -1,5 +1,7 @@
 //! Contract: rebuilds by id, attempts, work.
 
+#[allow(unused_imports)]
+use super::puts::Puts as _;
 use feedsme::model::decision::RebuildIndex;
 use feedsme::model::id::{ChangeId, Digest, RebuildId};
 use feedsme::model::package::RowKey;

@@ -1,0 +1,251 @@
+//! The service put together: store, worker and server, started and stopped in the right order.
+
+use std::fs::{File, TryLockError};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::dispatch::Neighbours;
+use crate::dispatch::worker::{Inbox, Worker, WorkerOptions};
+use crate::http::{ApiState, ServerOptions, serve};
+use crate::ingest::{Clock, Core};
+use crate::neighbours::{BuildService, Neighbour, Registry, Unusable, Warehouse};
+use crate::settings::{Settings, SettingsError};
+use crate::store::sqlite::{Durability, Options, SqliteStore};
+use crate::store::{Store, StoreError};
+
+/// Why the service does not start; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A setting is missing or wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A neighbour's settings cannot be used.
+    #[error(transparent)]
+    Neighbour(#[from] Unusable),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another process has the store.
+    #[error(
+        "the store {0} is in use by another feedsme: one process at a time works on an SQLite file"
+    )]
+    InUse(String),
+    /// The port cannot be had.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    /// Something of the operating system failed.
+    #[error("{0}: {1}")]
+    System(String, std::io::Error),
+}
+
+/// A running service.
+pub struct Running {
+    /// Where it listens; the port is real even if 0 was asked for.
+    pub address: SocketAddr,
+    /// What it works with.
+    pub core: Core,
+    /// The way to its worker.
+    pub inbox: Inbox,
+    stop: CancellationToken,
+    server: ServerHandle,
+    serving: JoinHandle<std::io::Result<()>>,
+    working: JoinHandle<()>,
+    store: Arc<SqliteStore>,
+    // Held until the end: it says that the file is in use.
+    _lock: File,
+}
+
+/// The neighbours that the settings name.
+pub fn neighbours(settings: &Settings) -> Result<Neighbours, AppError> {
+    let build_service = Settings::needed("build_service", settings.build_service.as_ref())?;
+    let registry = Settings::needed("registry", settings.registry.as_ref())?;
+    Ok(Neighbours {
+        build_service: BuildService::new(build_service)?,
+        warehouse: settings
+            .warehouse
+            .as_ref()
+            .map(Warehouse::new)
+            .transpose()?,
+        registry: Registry::new(registry)?,
+    })
+}
+
+/// Starts the service: the port, the store, what was left to do, then the doors.
+pub async fn start(settings: &Settings) -> Result<Running, AppError> {
+    let rules = settings.rules()?;
+    let neighbours = neighbours(settings)?;
+    let listener = TcpListener::bind(settings.listen)
+        .map_err(|error| AppError::Listen(settings.listen, error))?;
+    let system = |what: &str| {
+        let what = what.to_owned();
+        move |error| AppError::System(what, error)
+    };
+    let address = listener.local_addr().map_err(system("listening"))?;
+
+    let lock = lock(&settings.store.path)?;
+    let store = open(settings).await?;
+    let core = Core {
+        store: store.clone(),
+        rules: Arc::new(rules),
+        clock: Clock::system(),
+    };
+    let (mut worker, inbox) = Worker::new(core.clone(), neighbours, worker_options(settings));
+    let left = worker.resume().await?;
+    if left > 0 {
+        tracing::info!(items = left, "work left by the last run is taken up");
+    }
+    let stop = CancellationToken::new();
+    let state = ApiState {
+        core: core.clone(),
+        inbox: inbox.clone(),
+        stopping: stop.clone(),
+    };
+    let options = ServerOptions {
+        body_limit: settings.body_limit,
+        document_limit: settings.document_limit,
+        ..ServerOptions::default()
+    };
+    let server = serve(listener, state, &options).map_err(system("serving"))?;
+    let handle = server.handle();
+    let working = tokio::spawn(worker.run(stop.clone()));
+    let serving = tokio::spawn(server);
+    tracing::info!(%address, store = %settings.store, "listening");
+    Ok(Running {
+        address,
+        core,
+        inbox,
+        stop,
+        server: handle,
+        serving,
+        working,
+        store,
+        _lock: lock,
+    })
+}
+
+impl Running {
+    /// The service's base address, without a slash at the end.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Stops accepting, lets what is under way finish (as long as the grace allows), and closes the store. What is not
+    /// done is in the store and is taken up at the next start.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.server.stop(true).await;
+        let _ = self.serving.await;
+        let _ = self.working.await;
+        drop(self.core);
+        if let Err(error) = self.store.close().await {
+            tracing::error!(%error, "closing the store");
+        }
+    }
+
+    /// Waits until the server ends by itself, which it only does if it fails.
+    pub async fn failed(&mut self) -> String {
+        match (&mut self.serving).await {
+            Ok(Ok(())) => "the server stopped".into(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+fn worker_options(settings: &Settings) -> WorkerOptions {
+    let endpoints = [
+        (Neighbour::BuildService, settings.build_service.as_ref()),
+        (Neighbour::Warehouse, settings.warehouse.as_ref()),
+    ];
+    WorkerOptions {
+        owner: format!("{}/{}", std::process::id(), uuid::Uuid::new_v4().simple()),
+        concurrency: endpoints
+            .into_iter()
+            .filter_map(|(neighbour, endpoint)| Some((neighbour, endpoint?.concurrency.max(1))))
+            .collect(),
+        grace: settings.shutdown_grace,
+    }
+}
+
+async fn open(settings: &Settings) -> Result<Arc<SqliteStore>, AppError> {
+    let path = settings.store.path.clone();
+    let durability = if settings.store.synchronous {
+        Durability::Full
+    } else {
+        Durability::Off
+    };
+    let options = Options {
+        durability,
+        ..Options::default()
+    };
+    let store = tokio::task::spawn_blocking(move || SqliteStore::open(&path, options))
+        .await
+        .map_err(|error| AppError::System("opening the store".into(), error.into()))??;
+    let store = Arc::new(store);
+    store.check().await?;
+    Ok(store)
+}
+
+/// Makes sure that this is the only process on the file: claims are taken over without asking who holds them.
+fn lock(store: &Path) -> Result<File, AppError> {
+    let mut path = store.as_os_str().to_owned();
+    path.push(".lock");
+    let shown = Path::new(&path).display().to_string();
+    let system = |error| AppError::System(format!("the lock file {shown}"), error);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(system)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(AppError::InUse(store.display().to_string())),
+        Err(TryLockError::Error(error)) => Err(AppError::System(shown, error)),
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub async fn told_to_stop() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Runs the service until it is told to stop. A second signal ends it at once: nothing that was answered is lost.
+pub async fn run(settings: &Settings) -> Result<(), AppError> {
+    let mut running = start(settings).await?;
+    println!("feedsme listens on {}", running.url());
+    if settings.listen.ip().is_loopback() {
+        println!("only programs on this machine can reach it: there are no tokens yet");
+    }
+    let failed = tokio::select! {
+        told = told_to_stop() => told.err().map(|error| error.to_string()),
+        failed = running.failed() => Some(failed),
+    };
+    if let Some(error) = failed {
+        tracing::error!(error, "stopping");
+    }
+    tracing::info!("stopping");
+    let stopping = running.stop();
+    tokio::pin!(stopping);
+    tokio::select! {
+        () = &mut stopping => {}
+        _ = told_to_stop() => tracing::warn!("told twice: stopping at once"),
+        () = tokio::time::sleep(settings.shutdown_grace + Duration::from_secs(15)) => {
+            tracing::error!("stopping took too long");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! The command line (design.md 7).
+
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command, FromArgMatches as _};
+
+/// Rebuilds the dependents of an npm package when a new version is published: in order, once, never lost.
+#[derive(clap::Parser)]
+#[command(name = "feedsme", version, about, long_about = None, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Commands,
+}
+
+#[derive(clap::Subcommand)]
+enum Commands {
+    /// Run the service
+    Serve(serve::Serve),
+    /// Show it at work on Babel's real history: starts the service with stand-in neighbours, on loopback
+    Demo(crate::demo::Demo),
+}
+
+/// Where the settings are named.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConfigFile {
+    /// The settings file [default: feedsme.toml, if it is there]
+    #[arg(long, value_name = "FILE", env = "FEEDSME_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// The whole command, with a flag for every setting below `serve`.
+pub fn command() -> Command {
+    let command = <Cli as clap::CommandFactory>::command();
+    command.mut_subcommand("serve", serve::with_setting_flags)
+}
+
+/// Parses the arguments and runs. 0: done; 1: it failed; 2: the arguments or settings are wrong.
+pub fn main() -> ExitCode {
+    let matches = command().get_matches();
+    match run(&matches) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("feedsme: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(matches: &ArgMatches) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let flags = matches
+        .subcommand()
+        .map(|(_, matches)| serve::setting_flags(matches))
+        .unwrap_or_default();
+    let commands = Commands::from_arg_matches(matches).unwrap_or_else(|error| error.exit());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    match commands {
+        Commands::Serve(serve) => runtime.block_on(serve.run(&flags)),
+        Commands::Demo(demo) => runtime.block_on(demo.run()),
+    }
+}
