@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Claimed, Neighbours, claim, settle, target};
+use super::{Answer, Claimed, Neighbours, claim, is_its_turn, settle, target};
 use crate::ingest::{Core, IngestError, plan};
 use crate::model::id::{ChangeId, RebuildId};
 use crate::model::name::PackageName;
@@ -33,6 +33,9 @@ const PLANNING: usize = 32;
 /// How long after a failed step it is repeated: the store was away, most likely. Doubles up to [`AGAIN_AT_MOST`].
 const AGAIN: Millis = 500;
 const AGAIN_AT_MOST: Millis = 60_000;
+
+/// How long a rebuild waits for the work of one that was decided before it.
+const NOT_ITS_TURN: Millis = 50;
 
 /// How much of the store's pending work is read at a time.
 const PAGE: usize = 1_000;
@@ -120,6 +123,9 @@ enum Done {
     Claimed {
         work: Work,
         result: Result<Option<Box<Claimed>>, IngestError>,
+    },
+    NotItsTurn {
+        work: Work,
     },
     Answered {
         work: Work,
@@ -413,11 +419,26 @@ impl Worker {
         *self.sending.entry(to).or_default() += 1;
         let (core, owner) = (self.core.clone(), self.options.owner.clone());
         self.tasks.spawn(async move {
-            let result = match &work.job {
-                Job::Send { rebuild, key, .. } => {
-                    claim(&core, &owner, rebuild, &work.package, key).await
+            let step = async {
+                let Job::Send {
+                    rebuild,
+                    key,
+                    order,
+                } = &work.job
+                else {
+                    return Ok(Some(None));
+                };
+                if !is_its_turn(&core, &work.package, key, *order).await? {
+                    return Ok(None);
                 }
-                Job::Plan { .. } => Ok(None),
+                claim(&core, &owner, rebuild, &work.package, key)
+                    .await
+                    .map(Some)
+            };
+            let result = match caught(step).await.unwrap_or_else(|| Err(dead_step())) {
+                Ok(None) => return Done::NotItsTurn { work },
+                Ok(Some(claimed)) => Ok(claimed),
+                Err(error) => Err(error),
             };
             Done::Claimed {
                 work,
@@ -478,6 +499,12 @@ impl Worker {
                     self.send_again(work, &error);
                 }
             },
+            Done::NotItsTurn { work } => {
+                self.give_back(&work);
+                self.abandon(&work);
+                let due = self.core.clock.now() + NOT_ITS_TURN;
+                self.put_back(work, due);
+            }
             Done::Answered {
                 work,
                 claimed,
@@ -543,8 +570,13 @@ impl Worker {
 
     fn send_again(&mut self, work: Work, error: &IngestError) {
         tracing::error!(work = work.id, %error, "a step of sending failed; it is repeated");
-        let key = self.send_key(&work);
         let due = self.again_at(&work.id);
+        self.put_back(work, due);
+    }
+
+    /// Puts an item that was taken back to its place.
+    fn put_back(&mut self, work: Work, due: Millis) {
+        let key = self.send_key(&work);
         if let Job::Send { order, .. } = work.job {
             let id = work.id.clone();
             self.sends.push(&key, order, &id, due, Work { due, ..work });
