@@ -33,10 +33,11 @@ impl Paint {
     }
 
     fn with(self, code: &str, text: impl Display) -> String {
-        if self.0 {
+        let text = text.to_string();
+        if self.0 && !text.is_empty() {
             format!("\u{1b}[{code}m{text}\u{1b}[0m")
         } else {
-            text.to_string()
+            text
         }
     }
 
@@ -201,11 +202,7 @@ struct Text {
 impl Text {
     fn heading(&mut self, what: &str, note: &str) {
         let what = self.paint.bold(what);
-        let note = if note.is_empty() {
-            String::new()
-        } else {
-            self.paint.dim(note)
-        };
+        let note = self.paint.dim(note);
         let _ = writeln!(self.out, "\n{}", format!("{what}  {note}").trim_end());
     }
 

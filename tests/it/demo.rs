@@ -267,7 +267,7 @@ impl Curl {
                 }
                 "-d" => curl.body = words.next(),
                 _ if word.starts_with("http://127.0.0.1:") && curl.url.is_empty() => {
-                    curl.url = word
+                    curl.url = word;
                 }
                 other => panic!("{other} in {line}"),
             }
