@@ -5,7 +5,10 @@
 mod babel;
 mod helpers;
 mod http;
+mod kill;
 mod neighbours;
+mod node;
+mod process;
 mod sandbox;
 mod semver;
 mod store;
