@@ -9,10 +9,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use feedsme::ingest::{Clock, Core, Posted, accept};
+use feedsme::model::document::Document;
+use feedsme::plan::Rules;
 use feedsme::sandbox::{Fault, FaultKind, Received, Role, Sandbox, SandboxOptions, Tarball};
+use feedsme::store::sqlite::{Durability, Options, SqliteStore};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -231,7 +235,7 @@ struct Missing {
 }
 
 fn is_published(of: &&Received) -> bool {
-    of.role == Role::Warehouse && of.outcome == "published"
+    of.role == Role::Warehouse && of.status == Some(201)
 }
 
 fn unnoticed(requests: &[Received]) -> Vec<Missing> {
@@ -483,4 +487,49 @@ async fn a_stop_under_load_ends_well_and_repeats_nothing() {
     assert_eq!((rebuilds, repeats), (2 * WAVE, 0));
     check_answers(&world, &[first, second]).await;
     drop(program);
+}
+
+/// A crash between acceptance and planning must not turn releases around: the last one is the head, as if nothing had been.
+#[tokio::test]
+async fn what_was_accepted_before_a_crash_is_planned_in_the_order_of_acceptance() {
+    let world = World::new().await;
+    let count = 24;
+    accepted_only(&world.place.store, count).await;
+    let program = world.run().await;
+    world.idle(Duration::from_secs(20)).await;
+    for number in 1..count {
+        let line = world
+            .get(&format!("/release-line/root/{}", root_version(number)))
+            .await;
+        assert_eq!(line["previousVersion"], json!(root_version(number - 1)));
+    }
+    let head = world.get("/release-line/root").await;
+    assert_eq!(head["version"], json!(root_version(count - 1)));
+    drop(program);
+}
+
+/// A store in which versions of root were accepted, a millisecond after one another, and nothing else was done.
+async fn accepted_only(store: &Path, count: usize) {
+    let options = Options {
+        durability: Durability::Off,
+        readers: 1,
+    };
+    let store = Arc::new(SqliteStore::open(store, options).unwrap());
+    let tick = Arc::new(AtomicI64::new(1_700_000_000_000));
+    let core = Core {
+        store: store.clone(),
+        rules: Arc::new(Rules::default()),
+        clock: Clock::new(move || tick.fetch_add(1, Ordering::Relaxed)),
+    };
+    for number in 0..count {
+        let json = document("root", &root_version(number), json!({})).to_string();
+        let posted = Posted {
+            document: Document::parse(json.as_bytes()).unwrap(),
+            env: None,
+            promote: true,
+            key: None,
+        };
+        accept(&core, &posted).await.unwrap();
+    }
+    store.close().await.unwrap();
 }
