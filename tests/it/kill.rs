@@ -316,6 +316,14 @@ fn check_record(requests: &[Received], kills: &[Kill]) -> (usize, usize) {
         );
         repeats += sends.len() - 1;
     }
+    for one in requests.iter().filter(|one| one.role == Role::Notice) {
+        // A connection that is refused or breaks is what a kill looks like; an answer is always a good one.
+        assert!(
+            matches!(one.status, None | Some(200)),
+            "a notice was refused: {}",
+            one.summary()
+        );
+    }
     for (number, kill) in kills.iter().enumerate() {
         // A slot is given back when the neighbour has answered; the write of that may still be under way.
         assert!(
