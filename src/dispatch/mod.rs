@@ -36,6 +36,18 @@ pub struct Claimed {
     pub started: Millis,
 }
 
+/// Whether it is the turn of the rebuild decided at `order`: one that was decided before it, and is still queued, goes
+/// first, even if its work is not known yet because its planning is under way (rule 10).
+pub async fn is_its_turn(
+    core: &Core,
+    name: &PackageName,
+    key: &RowKey,
+    order: u64,
+) -> Result<bool> {
+    let first = core.store.first_queued(name, &key.slot).await?;
+    Ok(first.is_none_or(|first| first >= order))
+}
+
 /// Claims the rebuild of a work item. `None` if there is nothing to send: it was accepted, ended, or is another one by
 /// now; then the item is finished. A claim that nobody is working on any more is taken over: within one process the
 /// [`worker`] never has an item twice, and a store has one process (SQLite).

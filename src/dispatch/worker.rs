@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Claimed, Neighbours, claim, settle, target};
+use super::{Answer, Claimed, Neighbours, claim, is_its_turn, settle, target};
 use crate::ingest::{Core, IngestError, plan};
 use crate::model::id::{ChangeId, RebuildId};
 use crate::model::name::PackageName;
@@ -33,6 +33,9 @@ const PLANNING: usize = 32;
 /// How long after a failed step it is repeated: the store was away, most likely. Doubles up to [`AGAIN_AT_MOST`].
 const AGAIN: Millis = 500;
 const AGAIN_AT_MOST: Millis = 60_000;
+
+/// How long a rebuild waits for the work of one that was decided before it.
+const NOT_ITS_TURN: Millis = 50;
 
 /// How much of the store's pending work is read at a time.
 const PAGE: usize = 1_000;
@@ -121,6 +124,9 @@ enum Done {
         work: Work,
         result: Result<Option<Box<Claimed>>, IngestError>,
     },
+    NotItsTurn {
+        work: Work,
+    },
     Answered {
         work: Work,
         claimed: Box<Claimed>,
@@ -183,21 +189,24 @@ impl Worker {
         (worker, Inbox { sender, events })
     }
 
-    /// Takes up what the store still has to do: what a process that died, or was stopped, left behind.
+    /// Takes up what the store still has to do: what a process that died, or was stopped, left behind. Changes of a
+    /// package are planned in the order in which they were accepted, as if nothing had been.
     pub async fn resume(&mut self) -> Result<usize, StoreError> {
-        let mut after: Option<String> = None;
-        let mut found = 0;
+        let mut left: Vec<Work> = Vec::new();
         loop {
-            let page = self.core.store.pending_work(after.as_deref(), PAGE).await?;
-            found += page.len();
-            let last = page.last().map(|work| work.id.clone());
+            let after = left.last().map(|work| work.id.as_str());
+            let page = self.core.store.pending_work(after, PAGE).await?;
             let full = page.len() == PAGE;
-            self.take_in(page);
-            match last {
-                Some(last) if full => after = Some(last),
-                _ => return Ok(found),
+            left.extend(page);
+            if !full {
+                break;
             }
         }
+        // The store gives them in the order of ids. A plan is due when it was accepted; sends have an order of their own.
+        left.sort_by_key(|work| work.due);
+        let found = left.len();
+        self.take_in(left);
+        Ok(found)
     }
 
     /// Works until `stop`; then starts nothing more, waits for what is under way as long as the grace allows, and
@@ -413,11 +422,26 @@ impl Worker {
         *self.sending.entry(to).or_default() += 1;
         let (core, owner) = (self.core.clone(), self.options.owner.clone());
         self.tasks.spawn(async move {
-            let result = match &work.job {
-                Job::Send { rebuild, key, .. } => {
-                    claim(&core, &owner, rebuild, &work.package, key).await
+            let step = async {
+                let Job::Send {
+                    rebuild,
+                    key,
+                    order,
+                } = &work.job
+                else {
+                    return Ok(Some(None));
+                };
+                if !is_its_turn(&core, &work.package, key, *order).await? {
+                    return Ok(None);
                 }
-                Job::Plan { .. } => Ok(None),
+                claim(&core, &owner, rebuild, &work.package, key)
+                    .await
+                    .map(Some)
+            };
+            let result = match caught(step).await.unwrap_or_else(|| Err(dead_step())) {
+                Ok(None) => return Done::NotItsTurn { work },
+                Ok(Some(claimed)) => Ok(claimed),
+                Err(error) => Err(error),
             };
             Done::Claimed {
                 work,
@@ -478,6 +502,12 @@ impl Worker {
                     self.send_again(work, &error);
                 }
             },
+            Done::NotItsTurn { work } => {
+                self.give_back(&work);
+                self.abandon(&work);
+                let due = self.core.clock.now() + NOT_ITS_TURN;
+                self.put_back(work, due);
+            }
             Done::Answered {
                 work,
                 claimed,
@@ -543,8 +573,13 @@ impl Worker {
 
     fn send_again(&mut self, work: Work, error: &IngestError) {
         tracing::error!(work = work.id, %error, "a step of sending failed; it is repeated");
-        let key = self.send_key(&work);
         let due = self.again_at(&work.id);
+        self.put_back(work, due);
+    }
+
+    /// Puts an item that was taken back to its place.
+    fn put_back(&mut self, work: Work, due: Millis) {
+        let key = self.send_key(&work);
         if let Job::Send { order, .. } = work.job {
             let id = work.id.clone();
             self.sends.push(&key, order, &id, due, Work { due, ..work });

@@ -23,13 +23,15 @@ pub use import::{Imported, import};
 
 use crate::model::change::{Change, Planned, Verdict};
 use crate::model::document::Document;
-use crate::model::edge::edges;
+use crate::model::edge::{EdgeRange, edges};
 use crate::model::id::{ChangeId, Digest};
 use crate::model::name::PackageName;
-use crate::model::package::{Kind, Millis, Top};
+use crate::model::package::{Kind, Millis, RowKey, Top};
 use crate::model::work::Work;
 use crate::plan::Rules;
+use crate::plan::attach::{Highest, highest_admitted};
 use crate::plan::publish::Described;
+use crate::semver::Version;
 use crate::store::{Published, Store, StoreError, StoreErrorKind, Want, Write};
 
 /// What every step needs.
@@ -160,6 +162,7 @@ fn describe(core: &Core, document: &Document, digest: &Digest) -> Described {
 struct Parents {
     tops: HashMap<PackageName, Option<Top>>,
     published: HashMap<PackageName, Arc<Vec<Published>>>,
+    highest: HashMap<(PackageName, String), Option<Version>>,
 }
 
 impl Parents {
@@ -188,27 +191,45 @@ impl Parents {
         core: &Core,
         parent: &PackageName,
         range: &str,
-    ) -> Result<Option<crate::semver::Version>> {
-        use crate::model::edge::EdgeRange;
-        use crate::plan::attach::{Highest, highest_admitted};
+    ) -> Result<Option<Version>> {
+        let asked = (parent.clone(), range.to_owned());
+        if let Some(answer) = self.highest.get(&asked) {
+            return Ok(answer.clone());
+        }
+        let answer = self.find_highest(core, parent, range).await?;
+        self.highest.insert(asked, answer.clone());
+        Ok(answer)
+    }
+
+    async fn find_highest(
+        &mut self,
+        core: &Core,
+        parent: &PackageName,
+        range: &str,
+    ) -> Result<Option<Version>> {
         self.load(core, std::iter::once(parent.clone())).await?;
         let top = self.tops.get(parent).and_then(Option::as_ref);
-        let range = EdgeRange::of(range);
-        let mut published = None;
-        loop {
-            match highest_admitted(&range, top, published.as_deref().map(Vec::as_slice)) {
-                Highest::Version(version) => return Ok(Some(version)),
-                Highest::None => return Ok(None),
-                Highest::NeedsPublished => {
-                    let all = match self.published.get(parent) {
-                        Some(all) => all.clone(),
-                        None => Arc::new(core.store.published(parent).await?),
-                    };
-                    self.published.insert(parent.clone(), all.clone());
-                    published = Some(all);
-                }
-            }
+        let parsed = EdgeRange::of(range);
+        match highest_admitted(&parsed, top, None) {
+            Highest::Version(version) => return Ok(Some(version)),
+            Highest::None => return Ok(None),
+            Highest::NeedsPublished => {}
         }
+        // A range that is one version needs no more than a look at that version.
+        if let Ok(exact) = Version::parse(range) {
+            let state = read(core, Want::rows(parent, vec![RowKey::publish(&exact)])).await?;
+            let known = state.facts(&exact).is_some_and(|facts| facts.tag.is_none());
+            return Ok(known.then_some(exact));
+        }
+        let all = match self.published.get(parent) {
+            Some(all) => all.clone(),
+            None => Arc::new(core.store.published(parent).await?),
+        };
+        self.published.insert(parent.clone(), all.clone());
+        Ok(match highest_admitted(&parsed, top, Some(&all)) {
+            Highest::Version(version) => Some(version),
+            Highest::None | Highest::NeedsPublished => None,
+        })
     }
 }
 

@@ -17,6 +17,7 @@ use crate::store::{Published, Result, Want, WantOpen};
 
 statements! {
     STATICS = "SELECT * FROM pkg WHERE name = ?1";
+    SEQ = "SELECT seq FROM pkg WHERE name = ?1";
     TOP = "SELECT * FROM pkg_top WHERE name = ?1";
     OPEN = "SELECT wave, version FROM pkg_open WHERE name = ?1";
     OPEN_OF = "SELECT wave, version FROM pkg_open WHERE name = ?1 AND wave = ?2";
@@ -26,6 +27,7 @@ statements! {
     EDGE = "SELECT version FROM pkg_edge WHERE name = ?1 AND parent = ?2 AND range = ?3";
     ATTACHED = "SELECT version FROM pkg_attached WHERE name = ?1 AND parent = ?2 AND parent_version = ?3";
     PUBLISHED = "SELECT version, origin, tag FROM pkg_row WHERE name = ?1 AND published = 1 AND slot = ''";
+    FIRST_QUEUED = "SELECT place FROM pkg_row WHERE name = ?1 AND slot = ?2 AND state = 'queued' ORDER BY place LIMIT 1";
     NAMES = "SELECT name FROM pkg WHERE name > ?1 AND seq > 0 ORDER BY name LIMIT ?2";
     PUT_MANIFEST = "INSERT INTO manifest (name, version, digest, json) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
     MANIFEST = "SELECT json FROM manifest WHERE name = ?1 AND version = ?2 AND digest = ?3";
@@ -236,6 +238,11 @@ pub(super) fn rebuild_state(text: &str) -> Result<RebuildState> {
         .ok_or_else(|| bug(format!("a stored rebuild is in state {text:?}")))
 }
 
+/// The count of the package's batches; 0 if it is unknown.
+pub(super) fn seq(db: &Connection, name: &PackageName) -> Result<u64> {
+    Ok(one(db, SEQ, [name.as_str()], |row| row.count("seq"))?.unwrap_or_default())
+}
+
 pub(super) fn published(db: &Connection, name: &PackageName) -> Result<Vec<Published>> {
     all(db, PUBLISHED, [name.as_str()], |row| {
         Ok(Published {
@@ -243,6 +250,16 @@ pub(super) fn published(db: &Connection, name: &PackageName) -> Result<Vec<Publi
             origin: row.maybe_version("origin")?,
             tag: row.plain("tag")?,
         })
+    })
+}
+
+pub(super) fn first_queued(
+    db: &Connection,
+    name: &PackageName,
+    slot: &Slot,
+) -> Result<Option<u64>> {
+    one(db, FIRST_QUEUED, [name.as_str(), slot.as_str()], |row| {
+        row.count("place")
     })
 }
 

@@ -1,6 +1,7 @@
 //! Each verb of [`Store`] as a job for the thread that it belongs to. What a verb does is in the module it names.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
@@ -12,7 +13,7 @@ use crate::model::decision::{Decision, RebuildIndex};
 use crate::model::env::Env;
 use crate::model::id::{ChangeId, Digest, RebuildId, WaveId};
 use crate::model::name::PackageName;
-use crate::model::package::{Millis, PackageState};
+use crate::model::package::{Millis, PackageState, Slot};
 use crate::model::work::Work;
 use crate::semver::Version;
 use crate::store::{
@@ -94,8 +95,19 @@ impl Store for SqliteStore {
     }
 
     async fn published(&self, name: &PackageName) -> Result<Vec<Published>> {
-        let name = name.clone();
-        self.read(move |db| package::published(db, &name)).await
+        let (name, lists) = (name.clone(), self.1.clone());
+        let list: Arc<[Published]> = self
+            .read(move |db| {
+                let seq = package::seq(db, &name)?;
+                if let Some(list) = lists.get(&name, seq) {
+                    return Ok(list);
+                }
+                let list: Arc<[Published]> = package::published(db, &name)?.into();
+                lists.put(&name, seq, list.clone());
+                Ok(list)
+            })
+            .await?;
+        Ok(list.to_vec())
     }
 
     async fn names(&self, after: Option<&PackageName>, limit: usize) -> Result<Vec<PackageName>> {
@@ -196,6 +208,12 @@ impl Store for SqliteStore {
     ) -> Result<BTreeMap<PackageName, Version>> {
         let (name, version, env) = (name.clone(), version.clone(), env.clone());
         self.read(move |db| wave::entries(db, &name, &version, &env))
+            .await
+    }
+
+    async fn first_queued(&self, name: &PackageName, slot: &Slot) -> Result<Option<u64>> {
+        let (name, slot) = (name.clone(), slot.clone());
+        self.read(move |db| package::first_queued(db, &name, &slot))
             .await
     }
 
