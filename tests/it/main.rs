@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod babel;
+mod failures;
 mod helpers;
 mod http;
 mod neighbours;
