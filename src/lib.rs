@@ -17,9 +17,9 @@
 //! * [`queue`]: the order of work and the retry policy, as plain data.
 //! * [`dispatch`]: claim, send, settle; the worker.
 //! * [`neighbours`]: how the others talk.
-//! * [`query`]: what people and programs are told.
-//! * [`http`]: how both come in and go out.
 //! * [`sandbox`]: stand-ins for them on loopback, for tests, demo and benches.
+//! * [`query`]: what people and programs are told.
+//! * [`http`]: how changes and questions come in.
 
 pub mod app;
 pub mod cli;

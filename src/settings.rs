@@ -78,7 +78,7 @@ impl Default for Settings {
                 .collect(),
             increment: Increment::default(),
             promote_without_line: WithoutLine::default(),
-            duplicate_window: Duration::from_secs(60),
+            duplicate_window: Duration::from_mins(1),
             edges: vec![EdgeField::Dependencies],
             document_limit: 1024 * 1024,
             body_limit: 500_000_000,

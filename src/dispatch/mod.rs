@@ -7,7 +7,7 @@
 mod request;
 pub mod worker;
 
-pub use request::Neighbours;
+pub use request::{Answer, Neighbours};
 
 use crate::ingest::{Core, Result, another};
 use crate::model::id::RebuildId;
@@ -34,6 +34,18 @@ pub struct Claimed {
     pub may_have_reached_before: bool,
     /// When the attempt began.
     pub started: Millis,
+}
+
+/// Whether it is the turn of the rebuild decided at `order`: one that was decided before it, and is still queued, goes
+/// first, even if its work is not known yet because its planning is under way (rule 10).
+pub async fn is_its_turn(
+    core: &Core,
+    name: &PackageName,
+    key: &RowKey,
+    order: u64,
+) -> Result<bool> {
+    let first = core.store.first_queued(name, &key.slot).await?;
+    Ok(first.is_none_or(|first| first >= order))
 }
 
 /// Claims the rebuild of a work item. `None` if there is nothing to send: it was accepted, ended, or is another one by

@@ -27,24 +27,51 @@ pub struct Neighbours {
     pub registry: Registry,
 }
 
+/// What came of an attempt.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// Whether a neighbour was asked at all: only then does the outcome say anything about its lane.
+    pub contacted: bool,
+}
+
 impl Neighbours {
     /// Sends a claimed rebuild and says what came of it.
-    pub async fn send(&self, core: &Core, claimed: &Claimed) -> Outcome {
-        match self.attempt(core, claimed).await {
+    pub async fn send(&self, core: &Core, claimed: &Claimed) -> Answer {
+        let to = target(&claimed.key, self.warehouse.is_some());
+        let json = match base_document(core, claimed, to).await {
+            Ok(json) => json,
+            Err(outcome) => {
+                return Answer {
+                    outcome,
+                    contacted: false,
+                };
+            }
+        };
+        let outcome = match self.attempt(core, claimed, to, &json).await {
             Ok(outcome) | Err(outcome) => outcome,
+        };
+        Answer {
+            outcome,
+            contacted: true,
         }
     }
 
-    async fn attempt(&self, core: &Core, claimed: &Claimed) -> Result<Outcome, Failure> {
-        let to = target(&claimed.key, self.warehouse.is_some());
+    async fn attempt(
+        &self,
+        core: &Core,
+        claimed: &Claimed,
+        to: Neighbour,
+        json: &Map<String, Value>,
+    ) -> Result<Outcome, Failure> {
         let rebuild = &claimed.rebuild;
-        let json = self.base_document(core, claimed, to).await?;
         let name = claimed.name.as_str();
         let base = rebuild.base.to_string();
         let tarball_of = rebuild.tarball_of.to_string();
         let packument = self.registry.packument(name, &[&base, &tarball_of]).await?;
         let outgoing =
-            compose(core, claimed, &json, packument.as_ref()).map_err(|error| Outcome {
+            compose(core, claimed, json, packument.as_ref()).map_err(|error| Outcome {
                 class: Class::Dead,
                 neighbour: to,
                 may_have_reached: false,
@@ -71,52 +98,6 @@ impl Neighbours {
             }
         };
         Ok(report.outcome)
-    }
-
-    /// The stored document of the base. One that is not there any more is nobody's fault that a retry could mend.
-    async fn base_document(
-        &self,
-        core: &Core,
-        claimed: &Claimed,
-        to: Neighbour,
-    ) -> Result<Map<String, Value>, Failure> {
-        let unusable = |class: Class, message: String| Outcome {
-            class,
-            neighbour: to,
-            may_have_reached: false,
-            status: None,
-            message,
-        };
-        let away = |error: String| unusable(Class::Retry { retry_after: None }, error);
-        let base = &claimed.rebuild.base;
-        let gone = || {
-            unusable(
-                Class::Dead,
-                format!(
-                    "no document of {}@{base} is known: publish it by hand once",
-                    claimed.name
-                ),
-            )
-        };
-        let want = Want::rows(&claimed.name, vec![RowKey::publish(base)]);
-        let state = core
-            .store
-            .packages(&[want])
-            .await
-            .map_err(|error| away(error.to_string()))?
-            .pop();
-        let digest = state
-            .and_then(|state| state.facts(base).and_then(|facts| facts.digest.clone()))
-            .ok_or_else(gone)?;
-        let json = core
-            .store
-            .manifest(&claimed.name, base, &digest)
-            .await
-            .map_err(|error| away(error.to_string()))?
-            .ok_or_else(gone)?;
-        Document::parse(&json)
-            .map(|document| document.json)
-            .map_err(|_| gone())
     }
 
     /// The base's own tarball; if the registry has none, that of the version whose bytes it has (H18).
@@ -169,8 +150,7 @@ fn compose(
                     .into_iter()
                     .collect::<BTreeMap<_, _>>(),
                 dist_of_base: packument
-                    .dists
-                    .get(&base.to_string())
+                    .dist(&base.to_string())
                     .cloned()
                     .map(Value::Object),
             });
@@ -178,4 +158,50 @@ fn compose(
             outgoing::publish(json, base, version, env, view.as_ref())
         }
     }
+}
+
+/// The stored document of the base. One that is not there any more is nobody's fault that a retry could mend.
+async fn base_document(
+    core: &Core,
+    claimed: &Claimed,
+    to: Neighbour,
+) -> Result<Map<String, Value>, Failure> {
+    let unusable = |class: Class, message: String| Outcome {
+        class,
+        neighbour: to,
+        may_have_reached: false,
+        status: None,
+        message,
+    };
+    // The store's absence is no failure of the rebuild: the attempt does not count.
+    let away = |error: String| unusable(Class::Pause { retry_after: None }, error);
+    let base = &claimed.rebuild.base;
+    let gone = || {
+        unusable(
+            Class::Dead,
+            format!(
+                "no document of {}@{base} is known: publish it by hand once",
+                claimed.name
+            ),
+        )
+    };
+    let want = Want::rows(&claimed.name, vec![RowKey::publish(base)]);
+    let state = core
+        .store
+        .packages(&[want])
+        .await
+        .map_err(|error| away(error.to_string()))?
+        .pop();
+    let digest = state
+        .and_then(|state| state.facts(base).and_then(|facts| facts.digest.clone()))
+        .ok_or_else(gone)?;
+    let json = core
+        .store
+        .manifest(&claimed.name, base, &digest)
+        .await
+        .map_err(|error| away(error.to_string()))?
+        .ok_or_else(gone)?;
+    Document::parse(&json)
+        .map(|document| document.json)
+        .map_err(|_| gone())
 }

@@ -6,14 +6,16 @@
 //! neighbour has answered, before the outcome is written.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Claimed, Neighbours, claim, settle, target};
+use super::{Answer, Claimed, Neighbours, claim, is_its_turn, settle, target};
 use crate::ingest::{Core, IngestError, plan};
 use crate::model::id::{ChangeId, RebuildId};
 use crate::model::name::PackageName;
@@ -23,13 +25,17 @@ use crate::neighbours::{Class, Neighbour, Outcome};
 use crate::queue::retry::Attempt;
 use crate::queue::schedule::Schedule;
 use crate::queue::{Admission, Lane, Next, Refusal, after};
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// How many changes are planned at once.
 const PLANNING: usize = 32;
 
-/// How long after a failed step it is repeated: the store was away, most likely.
-const AGAIN: Millis = 1_000;
+/// How long after a failed step it is repeated: the store was away, most likely. Doubles up to [`AGAIN_AT_MOST`].
+const AGAIN: Millis = 500;
+const AGAIN_AT_MOST: Millis = 60_000;
+
+/// How long a rebuild waits for the work of one that was decided before it.
+const NOT_ITS_TURN: Millis = 50;
 
 /// How much of the store's pending work is read at a time.
 const PAGE: usize = 1_000;
@@ -116,12 +122,15 @@ enum Done {
     },
     Claimed {
         work: Work,
-        result: Result<Option<Claimed>, IngestError>,
+        result: Result<Option<Box<Claimed>>, IngestError>,
+    },
+    NotItsTurn {
+        work: Work,
     },
     Answered {
         work: Work,
         claimed: Box<Claimed>,
-        outcome: Outcome,
+        answer: Answer,
     },
     Settled {
         work: Work,
@@ -150,6 +159,8 @@ pub struct Worker {
     tasks: JoinSet<Done>,
     finished: Vec<String>,
     finishing: bool,
+    /// How often the step of an item failed in a row.
+    failures: HashMap<String, u32>,
 }
 
 impl Worker {
@@ -173,6 +184,7 @@ impl Worker {
             tasks: JoinSet::new(),
             finished: Vec::new(),
             finishing: false,
+            failures: HashMap::new(),
         };
         (worker, Inbox { sender, events })
     }
@@ -318,7 +330,9 @@ impl Worker {
         let core = self.core.clone();
         self.tasks.spawn(async move {
             let result = match &work.job {
-                Job::Plan { change, digest } => plan(&core, change, digest).await,
+                Job::Plan { change, digest } => caught(plan(&core, change, digest))
+                    .await
+                    .unwrap_or_else(|| Err(dead_step())),
                 Job::Send { .. } => Ok(Vec::new()),
             };
             Done::Planned { work, result }
@@ -405,24 +419,44 @@ impl Worker {
         *self.sending.entry(to).or_default() += 1;
         let (core, owner) = (self.core.clone(), self.options.owner.clone());
         self.tasks.spawn(async move {
-            let result = match &work.job {
-                Job::Send { rebuild, key, .. } => {
-                    claim(&core, &owner, rebuild, &work.package, key).await
+            let step = async {
+                let Job::Send {
+                    rebuild,
+                    key,
+                    order,
+                } = &work.job
+                else {
+                    return Ok(Some(None));
+                };
+                if !is_its_turn(&core, &work.package, key, *order).await? {
+                    return Ok(None);
                 }
-                Job::Plan { .. } => Ok(None),
+                claim(&core, &owner, rebuild, &work.package, key)
+                    .await
+                    .map(Some)
             };
-            Done::Claimed { work, result }
+            let result = match caught(step).await.unwrap_or_else(|| Err(dead_step())) {
+                Ok(None) => return Done::NotItsTurn { work },
+                Ok(Some(claimed)) => Ok(claimed),
+                Err(error) => Err(error),
+            };
+            Done::Claimed {
+                work,
+                result: result.map(|claimed| claimed.map(Box::new)),
+            }
         });
     }
 
-    fn send(&mut self, work: Work, claimed: Claimed) {
+    fn send(&mut self, work: Work, claimed: Box<Claimed>) {
         let (core, neighbours) = (self.core.clone(), self.neighbours.clone());
         self.tasks.spawn(async move {
-            let outcome = neighbours.send(&core, &claimed).await;
+            let answer = caught(neighbours.send(&core, &claimed))
+                .await
+                .unwrap_or_else(|| died(&claimed, neighbours.warehouse.is_some()));
             Done::Answered {
                 work,
-                claimed: Box::new(claimed),
-                outcome,
+                claimed,
+                answer,
             }
         });
     }
@@ -442,7 +476,7 @@ impl Worker {
                 match result {
                     Ok(new) => {
                         self.take_in(new);
-                        self.finished.push(work.id.clone());
+                        self.finish(&work);
                         if let Job::Plan { change, .. } = &work.job {
                             let _ = self.events.send(Event::Planned(change.clone()));
                         }
@@ -456,7 +490,7 @@ impl Worker {
                 Ok(None) => {
                     self.give_back(&work);
                     self.abandon(&work);
-                    self.finished.push(work.id.clone());
+                    self.finish(&work);
                     self.sends.done(&self.send_key(&work));
                 }
                 Err(error) => {
@@ -465,24 +499,32 @@ impl Worker {
                     self.send_again(work, &error);
                 }
             },
+            Done::NotItsTurn { work } => {
+                self.give_back(&work);
+                self.abandon(&work);
+                let due = self.core.clock.now() + NOT_ITS_TURN;
+                self.put_back(work, due);
+            }
             Done::Answered {
                 work,
                 claimed,
-                outcome,
+                answer,
             } => {
                 self.give_back(&work);
-                let next = self.judge(&claimed, &outcome);
+                let next = self.judge(&claimed, &answer);
+                let outcome = answer.outcome;
                 self.settling += 1;
                 let core = self.core.clone();
                 self.tasks.spawn(async move {
-                    let mut result = settle(&core, &claimed, &outcome, next).await;
+                    let step = || caught(settle(&core, &claimed, &outcome, next));
+                    let mut result = step().await.unwrap_or_else(|| Err(dead_step()));
                     // The outcome is known to nobody else: it is worth some patience with the store.
                     for _ in 0..5 {
                         if result.is_ok() {
                             break;
                         }
                         tokio::time::sleep(Duration::from_millis(200)).await;
-                        result = settle(&core, &claimed, &outcome, next).await;
+                        result = step().await.unwrap_or_else(|| Err(dead_step()));
                     }
                     Done::Settled { work, result }
                 });
@@ -492,7 +534,7 @@ impl Worker {
                 match result {
                     Ok(new) => {
                         self.take_in(new.into_iter().collect());
-                        self.finished.push(work.id.clone());
+                        self.finish(&work);
                         if let Job::Send { rebuild, .. } = &work.job {
                             let _ = self.events.send(Event::Settled(rebuild.clone()));
                         }
@@ -512,7 +554,7 @@ impl Worker {
 
     fn plan_again(&mut self, work: &Work, error: &IngestError) {
         tracing::error!(work = work.id, %error, "planning failed; it is repeated");
-        let due = self.core.clock.now() + AGAIN;
+        let due = self.again_at(&work.id);
         self.arrivals += 1;
         self.plans.push(
             &work.package,
@@ -528,13 +570,30 @@ impl Worker {
 
     fn send_again(&mut self, work: Work, error: &IngestError) {
         tracing::error!(work = work.id, %error, "a step of sending failed; it is repeated");
+        let due = self.again_at(&work.id);
+        self.put_back(work, due);
+    }
+
+    /// Puts an item that was taken back to its place.
+    fn put_back(&mut self, work: Work, due: Millis) {
         let key = self.send_key(&work);
-        let due = self.core.clock.now() + AGAIN;
         if let Job::Send { order, .. } = work.job {
             let id = work.id.clone();
             self.sends.push(&key, order, &id, due, Work { due, ..work });
         }
         self.sends.done(&key);
+    }
+
+    fn again_at(&mut self, id: &str) -> Millis {
+        let failures = self.failures.entry(id.to_owned()).or_default();
+        let wait = (AGAIN << (*failures).min(10)).min(AGAIN_AT_MOST);
+        *failures += 1;
+        self.core.clock.now() + wait
+    }
+
+    fn finish(&mut self, work: &Work) {
+        self.failures.remove(&work.id);
+        self.finished.push(work.id.clone());
     }
 
     fn give_back(&mut self, work: &Work) {
@@ -555,18 +614,26 @@ impl Worker {
     }
 
     /// What an outcome means for the lanes and for the rebuild.
-    fn judge(&mut self, claimed: &Claimed, outcome: &Outcome) -> Next {
+    fn judge(&mut self, claimed: &Claimed, answer: &Answer) -> Next {
+        let outcome = &answer.outcome;
         let now = self.core.clock.now();
         let jitter = jitter();
+        if !answer.contacted {
+            let id = claimed.rebuild.id.to_string();
+            for lane in self.lanes.values_mut() {
+                lane.abandoned(&id);
+            }
+            return after(outcome, &known(claimed, false, now, jitter));
+        }
         let id = claimed.rebuild.id.to_string();
         let to = target(&claimed.key, self.neighbours.warehouse.is_some());
-        if outcome.neighbour != Neighbour::Registry {
+        if outcome.neighbour == Neighbour::Registry {
+            self.lanes.entry(to).or_default().abandoned(&id);
+        } else {
             self.lanes
                 .entry(Neighbour::Registry)
                 .or_default()
                 .succeeded(&id, now);
-        } else {
-            self.lanes.entry(to).or_default().abandoned(&id);
         }
         let promotion_is_there =
             outcome.class == Class::Exists && claimed.key.slot != Slot::Publish;
@@ -586,13 +653,7 @@ impl Worker {
             // A build that is there already is what a promotion wants.
             return Next::SentEarlier;
         }
-        let attempt = Attempt {
-            tries: claimed.rebuild.tries + 1,
-            may_have_reached_before: claimed.may_have_reached_before,
-            pause_counts,
-            now_ms: now,
-            jitter,
-        };
+        let attempt = known(claimed, pause_counts, now, jitter);
         match (after(outcome, &attempt), paused_until) {
             // The lane decides when; the item itself is due at once, so that it can be a probe.
             (Next::PauseLane { neighbour, .. }, Some(_)) => Next::PauseLane {
@@ -615,6 +676,40 @@ impl Worker {
             let result = store.finish_work(&ids).await;
             Done::Finished { ids, result }
         });
+    }
+}
+
+fn known(claimed: &Claimed, pause_counts: bool, now_ms: Millis, jitter: f64) -> Attempt {
+    Attempt {
+        tries: claimed.rebuild.tries + 1,
+        may_have_reached_before: claimed.may_have_reached_before,
+        pause_counts,
+        now_ms,
+        jitter,
+    }
+}
+
+/// A step that dies must not take its package's place in the queues, or a send slot, with it.
+async fn caught<T>(step: impl Future<Output = T>) -> Option<T> {
+    AssertUnwindSafe(step).catch_unwind().await.ok()
+}
+
+/// The error of a step that died; what it did is in the log already.
+fn dead_step() -> IngestError {
+    StoreError::new(StoreErrorKind::Bug, "a step died").into()
+}
+
+/// What is known of an attempt that died: it may have reached the neighbour.
+fn died(claimed: &Claimed, has_warehouse: bool) -> Answer {
+    Answer {
+        outcome: Outcome {
+            class: Class::Retry { retry_after: None },
+            neighbour: target(&claimed.key, has_warehouse),
+            may_have_reached: true,
+            status: None,
+            message: "the attempt died inside feedsme".into(),
+        },
+        contacted: false,
     }
 }
 

@@ -88,6 +88,7 @@ impl ApiError {
     }
 
     /// The same with a message that does not begin with the status, where others parse the text.
+    #[must_use]
     pub fn bare(self) -> Self {
         Self { bare: true, ..self }
     }

@@ -56,7 +56,7 @@ impl Default for ServerOptions {
             body_limit: 500_000_000,
             document_limit: 1 << 20,
             header_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_mins(1),
             keep_alive: Duration::from_secs(75),
             linger: Duration::from_secs(5),
             ready_timeout: Duration::from_secs(2),

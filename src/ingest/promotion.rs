@@ -45,16 +45,17 @@ pub(super) async fn plan(
     let planned_before = latest
         .as_ref()
         .is_some_and(|latest| latest.change == change.id);
-    if answered.is_none() && !planned_before {
-        if let Some(latest) = &latest {
-            let window =
-                Millis::try_from(core.rules.duplicate_window.as_millis()).unwrap_or(Millis::MAX);
-            let ended = ended(core, latest).await?;
-            if decide::is_duplicate(change, latest, ended, window) {
-                return Ok(Outcome::new(Verdict::Duplicate {
-                    of: latest.change.clone(),
-                }));
-            }
+    if answered.is_none()
+        && !planned_before
+        && let Some(latest) = &latest
+    {
+        let window =
+            Millis::try_from(core.rules.duplicate_window.as_millis()).unwrap_or(Millis::MAX);
+        let ended = ended(core, latest).await?;
+        if decide::is_duplicate(change, latest, ended, window) {
+            return Ok(Outcome::new(Verdict::Duplicate {
+                of: latest.change.clone(),
+            }));
         }
     }
     let generation = enter(core, change).await?;
@@ -281,11 +282,17 @@ async fn send(
 ) -> Result<()> {
     let change = promoting.change;
     let before = before(core, change).await?;
+    let later = later(core, promoting).await?;
     let mut decisions = Vec::new();
     let mut sent: Vec<(PackageName, Version)> = Vec::new();
     let mut writes = Vec::new();
     let mut work: Vec<Work> = Vec::new();
     for (dependent, version) in pairs {
+        if let Some(by) = later.get(dependent).filter(|by| *by != version) {
+            let reason = Reason::SupersededInPromotion { by: by.clone() };
+            decisions.push(promoting.skip(dependent, reason));
+            continue;
+        }
         let before = before
             .as_ref()
             .and_then(|(env, entries)| Some((env, entries.get(dependent)?)));
@@ -334,6 +341,31 @@ async fn send(
     outcome.skips += u32::try_from(decisions.len() - rebuilds).unwrap_or(u32::MAX);
     outcome.work.extend(work);
     Ok(())
+}
+
+/// What promotions of the package that came after this one sent there: this one was interrupted, and must not send an
+/// older choice after theirs (rule 13).
+async fn later(core: &Core, promoting: &Promoting<'_>) -> Result<BTreeMap<PackageName, Version>> {
+    let change = promoting.change;
+    let mut sent = BTreeMap::new();
+    let promotions = core
+        .store
+        .promotions(&change.name, &change.env, EARLIER)
+        .await?;
+    // Latest first: the latest choice stays.
+    for one in promotions {
+        if one.generation <= promoting.generation {
+            break;
+        }
+        let entries = core
+            .store
+            .promotion_entries(&change.name, &one.version, &change.env)
+            .await?;
+        for (dependent, version) in entries {
+            sent.entry(dependent).or_insert(version);
+        }
+    }
+    Ok(sent)
 }
 
 /// What the environment before got with this version, for drift (rule 13).

@@ -226,10 +226,9 @@ async fn settle(
         };
         if let Some(commit) =
             attach::settle(&state, &described.version, &settling, core.clock.now())
+            && core.store.commit(vec![commit]).await?.first() != Some(&Committed::Applied)
         {
-            if core.store.commit(vec![commit]).await?.first() != Some(&Committed::Applied) {
-                continue;
-            }
+            continue;
         }
         let state = read(core, publish::want(described)).await?;
         if let Some(facts) = state

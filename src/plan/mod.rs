@@ -44,7 +44,7 @@ impl Default for Rules {
             environments: Environments::default(),
             increment: Increment::Prerelease,
             promote_without_line: WithoutLine::Nothing,
-            duplicate_window: Duration::from_secs(60),
+            duplicate_window: Duration::from_mins(1),
             edges: EdgeFields::default(),
         }
     }

@@ -1,7 +1,5 @@
 //! What a promotion does with one (dependent, version) pair of its release line (rules 12, 13; H13, H15).
 
-use std::collections::BTreeMap;
-
 use crate::model::change::Change;
 use crate::model::decision::{Decision, Flag, Reason};
 use crate::model::env::Env;
@@ -116,7 +114,7 @@ pub fn pair(pair: &Pair<'_>, change: &Change, wave: &WaveId, id: RebuildId, now:
         }],
         with: facts
             .and_then(|facts| facts.with.clone())
-            .unwrap_or_else(BTreeMap::new),
+            .unwrap_or_default(),
         promote: change.promote,
         attempt: 0,
         tries: 0,

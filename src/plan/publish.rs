@@ -9,7 +9,7 @@ use crate::model::edge::{Edge, EdgeRange};
 use crate::model::id::{ChangeId, Digest, RebuildId, WaveId};
 use crate::model::name::PackageName;
 use crate::model::package::{
-    Facts, Head, Millis, PackageState, Rebuild, RebuildState, Row, RowKey, Stamp, Top,
+    Cause, Facts, Head, Millis, PackageState, Rebuild, RebuildState, Row, RowKey, Stamp, Top,
 };
 use crate::semver::{Release, Version};
 use crate::store::{
@@ -94,7 +94,7 @@ pub fn step(state: &PackageState, described: &Described, source: &Source, now: M
         return Step::Done;
     }
 
-    let answered = notice.and_then(|_| row).and_then(answered_by_notice);
+    let answered = notice.and(row).and_then(answered_by_notice);
     let mut commit = PackageCommit::at(&state.name, state.seq);
     let stamp = next_stamp(state, now);
     commit.statics.stamp = Some(stamp);
@@ -314,7 +314,8 @@ fn supersede(
     }
 }
 
-/// Whether the node of this rebuild would now choose the published version as base (rule 8).
+/// Whether the node of this rebuild would now choose the published version as base (rule 8), or nothing at all because
+/// it is the highest and dropped the dependency (rule 5).
 fn would_be_base(state: &PackageState, described: &Described, rebuild: &Rebuild) -> bool {
     let is_top = state
         .top
@@ -327,13 +328,16 @@ fn would_be_base(state: &PackageState, described: &Described, rebuild: &Rebuild)
     if described.version <= rebuild.base || (!is_top && base_is_top) {
         return false;
     }
-    !rebuild.cause.is_empty()
-        && rebuild.cause.iter().all(|cause| {
-            described.edges.iter().any(|edge| {
-                edge.parent == cause.parent
-                    && EdgeRange::of(&edge.range).admits(&cause.version, cause.origin.as_ref())
-            })
+    let settles = |cause: &Cause| {
+        let edge = described
+            .edges
+            .iter()
+            .find(|edge| edge.parent == cause.parent);
+        edge.map_or(is_top, |edge| {
+            EdgeRange::of(&edge.range).admits(&cause.version, cause.origin.as_ref())
         })
+    };
+    !rebuild.cause.is_empty() && rebuild.cause.iter().all(settles)
 }
 
 /// Increments of this version that were known before it was are ours from now on (design.md 3).
@@ -360,17 +364,16 @@ fn adopt(state: &PackageState, described: &Described, commit: &mut PackageCommit
                 ..RowWrite::new(row.key.clone(), Expect::Nothing, row.born)
             }),
         }
-        if commit.statics.top.is_none() {
-            if let Some(top) = state
+        if commit.statics.top.is_none()
+            && let Some(top) = state
                 .top
                 .as_ref()
                 .filter(|top| top.version == row.key.version)
-            {
-                commit.statics.top = Some(Top {
-                    origin,
-                    ..top.clone()
-                });
-            }
+        {
+            commit.statics.top = Some(Top {
+                origin,
+                ..top.clone()
+            });
         }
     }
 }

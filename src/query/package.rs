@@ -12,7 +12,7 @@ use crate::model::id::{ChangeId, RebuildId, WaveId};
 use crate::model::name::PackageName;
 use crate::model::package::RowKey;
 use crate::semver::Version;
-use crate::store::{Dependent, Line, Published, Result, Store, Want};
+use crate::store::{Dependent, Line, Published, Result, Store, Want, WantOpen};
 
 /// What is known of a package at one glance.
 #[derive(Clone, Debug, Serialize)]
@@ -162,7 +162,11 @@ pub async fn package(
     name: &PackageName,
     limit: usize,
 ) -> Result<Option<PackageView>> {
-    let Some(state) = managed(store, name).await? else {
+    let want = Want {
+        open: WantOpen::All,
+        ..Want::statics(name)
+    };
+    let Some(state) = state(store, want).await? else {
         return Ok(None);
     };
     let mut promoted = BTreeMap::new();
@@ -292,7 +296,11 @@ pub async fn parents(
     skip: usize,
     limit: usize,
 ) -> Result<Option<ParentsView>> {
-    let Some(state) = managed(store, name).await? else {
+    let want = Want {
+        top_edges: true,
+        ..Want::statics(name)
+    };
+    let Some(state) = state(store, want).await? else {
         return Ok(None);
     };
     let (version, edges) = state

@@ -127,12 +127,12 @@ impl<K: Ord + Hash + Clone, T> Schedule<K, T> {
         };
         let due = queue.items.first_key_value().map(|(_, (due, _))| *due);
         match (queue.state, due) {
-            (State::Busy, _) => {}
+            // Busy keys are arranged when they are done; ready ones keep their turn.
+            (State::Busy, _) | (State::Ready(_), Some(_)) => {}
             (State::Idle, None) => {
                 self.queues.remove(key);
             }
             (State::Waiting(at), Some(due)) if at == due => {}
-            (State::Ready(_), Some(_)) => {}
             (state, due) => {
                 if let State::Waiting(at) = state {
                     self.timers.remove(&(at, key.clone()));

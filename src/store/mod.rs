@@ -32,7 +32,7 @@ use crate::model::env::Env;
 use crate::model::id::{ChangeId, Digest, RebuildId, WaveId};
 use crate::model::name::PackageName;
 use crate::model::package::{
-    Facts, Head, Millis, PackageState, Rebuild, RebuildState, RowKey, Stamp, Top,
+    Facts, Head, Millis, PackageState, Rebuild, RebuildState, RowKey, Slot, Stamp, Top,
 };
 use crate::model::work::Work;
 use crate::semver::Version;
@@ -598,6 +598,9 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<BTreeMap<PackageName, Version>>;
 
     // ---- rebuilds and work ---------------------------------------------------------------------------------------
+
+    /// The lowest order among the package's rebuilds in these rows' slot that are queued: whose turn it is (rule 10).
+    async fn first_queued(&self, name: &PackageName, slot: &Slot) -> Result<Option<u64>>;
 
     /// Finds rebuilds by id, one answer an id.
     async fn rebuilds(&self, ids: &[RebuildId]) -> Result<Vec<Option<RebuildIndex>>>;

@@ -232,6 +232,7 @@ impl Service {
 }
 
 /// A publish document, as npm posts it.
+#[allow(clippy::needless_pass_by_value, reason = "called with json!(…)")]
 pub fn document(name: &str, version: &str, dependencies: Value) -> Value {
     json!({
         "_id": name,

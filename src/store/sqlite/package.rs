@@ -26,6 +26,7 @@ statements! {
     EDGE = "SELECT version FROM pkg_edge WHERE name = ?1 AND parent = ?2 AND range = ?3";
     ATTACHED = "SELECT version FROM pkg_attached WHERE name = ?1 AND parent = ?2 AND parent_version = ?3";
     PUBLISHED = "SELECT version, origin, tag FROM pkg_row WHERE name = ?1 AND published = 1 AND slot = ''";
+    FIRST_QUEUED = "SELECT place FROM pkg_row WHERE name = ?1 AND slot = ?2 AND state = 'queued' ORDER BY place LIMIT 1";
     NAMES = "SELECT name FROM pkg WHERE name > ?1 AND seq > 0 ORDER BY name LIMIT ?2";
     PUT_MANIFEST = "INSERT INTO manifest (name, version, digest, json) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
     MANIFEST = "SELECT json FROM manifest WHERE name = ?1 AND version = ?2 AND digest = ?3";
@@ -243,6 +244,16 @@ pub(super) fn published(db: &Connection, name: &PackageName) -> Result<Vec<Publi
             origin: row.maybe_version("origin")?,
             tag: row.plain("tag")?,
         })
+    })
+}
+
+pub(super) fn first_queued(
+    db: &Connection,
+    name: &PackageName,
+    slot: &Slot,
+) -> Result<Option<u64>> {
+    one(db, FIRST_QUEUED, [name.as_str(), slot.as_str()], |row| {
+        row.count("place")
     })
 }
 

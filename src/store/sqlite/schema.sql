@@ -76,6 +76,12 @@ CREATE TABLE pkg_row (
 -- All that other packages' decisions ask about a package's versions, without reading the rows.
 CREATE INDEX pkg_published ON pkg_row (name, version, origin, tag) WHERE published = 1 AND slot = '';
 
+-- Which versions cannot be given out any more, likewise (rule 9).
+CREATE INDEX pkg_taken ON pkg_row (name, version) WHERE slot = '';
+
+-- Whose turn it is to be sent (rule 10).
+CREATE INDEX pkg_queued ON pkg_row (name, slot, place) WHERE state = 'queued';
+
 -- The highest version that declares a range, per parent (H21).
 CREATE TABLE pkg_edge (
   name          TEXT NOT NULL,

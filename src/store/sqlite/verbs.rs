@@ -12,7 +12,7 @@ use crate::model::decision::{Decision, RebuildIndex};
 use crate::model::env::Env;
 use crate::model::id::{ChangeId, Digest, RebuildId, WaveId};
 use crate::model::name::PackageName;
-use crate::model::package::{Millis, PackageState};
+use crate::model::package::{Millis, PackageState, Slot};
 use crate::model::work::Work;
 use crate::semver::Version;
 use crate::store::{
@@ -196,6 +196,12 @@ impl Store for SqliteStore {
     ) -> Result<BTreeMap<PackageName, Version>> {
         let (name, version, env) = (name.clone(), version.clone(), env.clone());
         self.read(move |db| wave::entries(db, &name, &version, &env))
+            .await
+    }
+
+    async fn first_queued(&self, name: &PackageName, slot: &Slot) -> Result<Option<u64>> {
+        let (name, slot) = (name.clone(), slot.clone());
+        self.read(move |db| package::first_queued(db, &name, &slot))
             .await
     }
 

@@ -221,7 +221,7 @@ async fn a_client_that_never_stops_sending_is_cut_off() {
             "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).await.unwrap();
-        let chunk = [&b"8000\r\n"[..], &[b' '; 0x8000], b"\r\n"].concat();
+        let chunk = [&b"8000\r\n"[..], &vec![b' '; 0x8000], b"\r\n"].concat();
         let began = Instant::now();
         while stream.write_all(&chunk).await.is_ok() {
             assert!(

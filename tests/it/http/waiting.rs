@@ -74,14 +74,14 @@ async fn design_6_wait_answers_when_the_first_level_is_sent() {
         .await;
     for _ in 0..2 {
         let (_, answer) = service.post("/v2/change/test?wait=30.5", &promotion).await;
-        let states: Vec<&str> = answer["rebuilds"]
+        let environments: Vec<&str> = answer["rebuilds"]
             .as_array()
             .unwrap()
             .iter()
             .map(|one| one["env"].as_str().unwrap())
             .collect();
         assert_eq!(
-            (&answer["done"], states),
+            (&answer["done"], environments),
             (&json!(true), vec!["test"; 5]),
             "{answer}"
         );
@@ -120,6 +120,11 @@ async fn at_the_deadline_the_answer_says_that_it_is_not_done() {
         (&json!("c0"), &json!("1.0.1-0"), &Value::Null)
     );
     assert!(["queued", "sending"].contains(&rebuild["state"].as_str().unwrap()));
+    let package = service.read("/packages/c0").await;
+    assert_eq!(
+        package["reserved"],
+        json!([{"version": "1.0.1-0", "wave": answer["id"]}])
+    );
     let (_, answer) = service
         .post("/change?wait=0", &document("root", "1.0.2", json!({})))
         .await;

@@ -7,6 +7,7 @@ use feedsme::model::name::PackageName;
 use feedsme::model::package::{Head, PackageState, RebuildState, RowKey};
 use feedsme::store::{
     Committed, Expect, PackageCommit, RebuildPatch, RowWrite, Statics, Store, StoreErrorKind, Want,
+    WantOpen,
 };
 
 use super::Place;
@@ -30,7 +31,7 @@ async fn whole(store: &Arc<dyn Store>, package: &PackageName) -> PackageState {
     let want = Want {
         edges: vec![(name("root"), "^1".into())],
         attached: vec![(name("root"), version("1.0.0"))],
-        open: feedsme::store::WantOpen::All,
+        open: WantOpen::All,
         top_edges: true,
         ..Want::rows(package, keys)
     };

@@ -1,12 +1,12 @@
 //! Contract: reading packages' partitions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[allow(unused_imports)]
 use super::puts::Puts as _;
 use feedsme::model::id::Digest;
 use feedsme::model::package::{PackageState, RowKey};
-use feedsme::store::{Committed, Expect, PackageCommit, Published, RowWrite, Want};
+use feedsme::store::{Committed, Expect, PackageCommit, Published, RowWrite, Want, WantOpen};
 
 use super::Place;
 use super::fixtures::{
@@ -19,8 +19,9 @@ pub async fn an_unknown_package_has_seq_0_and_nothing_else(place: &impl Place) {
     let name = package("unknown");
     let want = Want {
         rows: vec![RowKey::publish(&version("1.0.0"))],
-        open: feedsme::store::WantOpen::All,
+        open: WantOpen::All,
         top_edges: true,
+        taken: vec!["1.".into(), String::new()],
         prefixes: vec!["1.".into(), String::new()],
         edges: vec![(name.clone(), "*".into())],
         attached: vec![(name.clone(), version("1.0.0"))],
@@ -35,7 +36,7 @@ pub async fn an_unknown_package_has_seq_0_and_nothing_else(place: &impl Place) {
         dependent_of: None,
         open: BTreeMap::new(),
         rows: Vec::new(),
-        taken: std::collections::BTreeSet::new(),
+        taken: BTreeSet::new(),
         edges: BTreeMap::new(),
         attached: BTreeMap::new(),
     };

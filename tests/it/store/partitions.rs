@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use feedsme::model::package::{Head, PackageState, RebuildState, Row, RowKey};
-use feedsme::store::{Committed, Expect, PackageCommit, RowWrite, Statics, Want};
+use feedsme::store::{Committed, Expect, PackageCommit, RowWrite, Statics, Want, WantOpen};
 
 use super::Place;
 use super::fixtures::{
@@ -165,7 +165,19 @@ pub async fn statics_are_replaced_one_by_one(place: &impl Place) {
             ..PackageCommit::at(&package, seq)
         };
         assert_eq!(commit(&store, batch).await, Committed::Applied);
-        assert_eq!(state(&store, Want::statics(&package)).await, expected);
+        let with_edges = Want {
+            top_edges: true,
+            ..Want::statics(&package)
+        };
+        assert_eq!(state(&store, with_edges).await, expected);
+        let bare = state(&store, Want::statics(&package)).await;
+        let version =
+            |top: &feedsme::model::package::Top| (top.version.clone(), top.origin.clone());
+        assert_eq!(
+            bare.top.as_ref().map(version),
+            expected.top.as_ref().map(version)
+        );
+        assert!(bare.top.is_none_or(|top| top.edges.is_empty()));
     }
 }
 
@@ -173,6 +185,7 @@ pub async fn reservations_are_added_replaced_and_removed(place: &impl Place) {
     let store = place.open().await;
     let name = package("open");
     let (a, b, c) = (wave(), wave(), wave());
+    let waves = [a.clone(), b.clone(), c.clone(), wave()];
     let open = |pairs: &[(&feedsme::model::id::WaveId, &str)]| -> BTreeMap<_, _> {
         pairs
             .iter()
@@ -214,11 +227,24 @@ pub async fn reservations_are_added_replaced_and_removed(place: &impl Place) {
             ..PackageCommit::at(&name, seq)
         };
         assert_eq!(commit(&store, batch).await, Committed::Applied);
-        assert_eq!(
-            state(&store, Want::statics(&name)).await.open,
-            expected,
-            "after step {seq}"
-        );
+        let read = async |open: WantOpen| {
+            let want = Want {
+                open,
+                ..Want::statics(&name)
+            };
+            state(&store, want).await.open
+        };
+        assert_eq!(read(WantOpen::All).await, expected, "after step {seq}");
+        assert!(read(WantOpen::No).await.is_empty());
+        for wave in &waves {
+            let mut own = expected.clone();
+            own.retain(|one, _| one == wave);
+            assert_eq!(
+                read(WantOpen::Of(wave.clone())).await,
+                own,
+                "after step {seq}"
+            );
+        }
     }
 }
 
@@ -259,8 +285,8 @@ pub async fn only_what_was_asked_for_is_read_and_each_row_once(place: &impl Plac
     assert_eq!(commit(&store, batch).await, Committed::Applied);
 
     let bare = state(&store, Want::statics(&package)).await;
-    assert_eq!(bare.open.len(), 2);
-    assert!(bare.rows.is_empty() && bare.edges.is_empty() && bare.attached.is_empty());
+    assert!(bare.open.is_empty() && bare.rows.is_empty() && bare.taken.is_empty());
+    assert!(bare.edges.is_empty() && bare.attached.is_empty());
 
     let keys = |state: &PackageState| -> Vec<String> {
         let mut keys: Vec<_> = state
@@ -274,13 +300,17 @@ pub async fn only_what_was_asked_for_is_read_and_each_row_once(place: &impl Plac
     let open = state(
         &store,
         Want {
-            open: feedsme::store::WantOpen::All,
-            top_edges: true,
+            open: WantOpen::All,
             ..Want::statics(&package)
         },
     )
     .await;
     assert_eq!(keys(&open), ["1.0.1-0 ", "1.0.1-1 "]);
+    let of_one = Want {
+        open: WantOpen::Of(reserved[1].1.clone()),
+        ..Want::statics(&package)
+    };
+    assert_eq!(keys(&state(&store, of_one).await), ["1.0.1-1 "]);
     let thrice = Want {
         rows: vec![
             RowKey::publish(&version("1.0.1-0")),
@@ -288,8 +318,7 @@ pub async fn only_what_was_asked_for_is_read_and_each_row_once(place: &impl Plac
             RowKey::publish(&version("9.9.9")),
             RowKey::promotion(&version("1.0.1-0"), &env("dev")),
         ],
-        open: feedsme::store::WantOpen::All,
-        top_edges: true,
+        open: WantOpen::All,
         prefixes: vec!["1.0.1-".into(), "1.0.1-0".into()],
         edges: vec![(one.clone(), "^2".into()), (other.clone(), "^2".into())],
         attached: vec![(one.clone(), version("2.0.0")), (other, version("2.0.0"))],
@@ -340,7 +369,10 @@ pub async fn a_prefix_finds_the_versions_that_begin_with_it_and_no_other(place: 
         "5.0.2-0",
         "50.0.1-0",
     ];
+    // Published, reserved, or merely there: taken is taken.
     let mut rows: Vec<_> = all.iter().map(|text| publish(text, 1)).collect();
+    rows[3] = reserve(all[3], 1, &rebuild());
+    rows[4].facts = None;
     rows.push(RowWrite::new(
         RowKey::promotion(&version("5.0.1-0"), &env("dev")),
         Expect::Nothing,
@@ -366,26 +398,34 @@ pub async fn a_prefix_finds_the_versions_that_begin_with_it_and_no_other(place: 
         "5.0.1-beta.0.",
         "",
     ] {
-        let found = state(
-            &store,
-            Want {
-                prefixes: vec![prefix.into()],
-                ..Want::statics(&name)
-            },
-        )
-        .await;
-        let mut found: Vec<_> = found
-            .rows
-            .iter()
-            .map(|row| row.key.version.to_string())
-            .collect();
-        found.sort();
         let expected: Vec<_> = all
             .iter()
             .filter(|text| text.starts_with(prefix))
             .copied()
             .collect();
+        let rows = Want {
+            prefixes: vec![prefix.into()],
+            ..Want::statics(&name)
+        };
+        let rows = state(&store, rows).await;
+        let mut found: Vec<_> = rows
+            .rows
+            .iter()
+            .map(|row| row.key.version.to_string())
+            .collect();
+        found.sort();
         assert_eq!(found, expected, "begin with {prefix:?}");
+        assert!(rows.taken.is_empty());
+
+        let taken = Want {
+            taken: vec![prefix.into(), prefix.into()],
+            ..Want::statics(&name)
+        };
+        let taken = state(&store, taken).await;
+        let mut found: Vec<_> = taken.taken.iter().map(ToString::to_string).collect();
+        found.sort();
+        assert_eq!(found, expected, "taken under {prefix:?}");
+        assert!(taken.rows.is_empty());
     }
 }
 

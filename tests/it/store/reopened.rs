@@ -9,7 +9,7 @@ use feedsme::model::package::{Head, RowKey};
 use feedsme::model::work::Work;
 use feedsme::store::{
     Attempt, Committed, Line, Node, NodeKey, PackageCommit, Projection, Promotion, Statics, Store,
-    Want,
+    Want, WantOpen,
 };
 
 use super::Place;
@@ -134,7 +134,7 @@ pub async fn everything_is_there_after_the_store_was_closed_and_opened(place: &i
 
     let want = Want {
         rows: vec![RowKey::publish(&one)],
-        open: feedsme::store::WantOpen::All,
+        open: WantOpen::All,
         top_edges: true,
         prefixes: vec!["1.".into()],
         edges: vec![(child.clone(), "^1".into())],
