@@ -22,15 +22,16 @@ pub use another::{another, successors};
 pub use import::{Imported, import};
 
 use crate::model::change::{Change, Planned, Verdict};
+use crate::model::decision::Decision;
 use crate::model::document::Document;
 use crate::model::edge::edges;
 use crate::model::id::{ChangeId, Digest};
 use crate::model::name::PackageName;
-use crate::model::package::{Kind, Millis, Top};
+use crate::model::package::{Kind, Millis, RebuildState, RowKey, Top};
 use crate::model::work::Work;
-use crate::plan::Rules;
-use crate::plan::publish::Described;
-use crate::store::{Published, Store, StoreError, StoreErrorKind, Want, Write};
+use crate::plan::publish::{Described, needs_another};
+use crate::plan::{Rules, rebuild};
+use crate::store::{Published, Store, StoreError, StoreErrorKind, Want, WantOpen, Write};
 
 /// What every step needs.
 #[derive(Clone)]
@@ -82,6 +83,9 @@ pub type Result<T> = std::result::Result<T, IngestError>;
 /// about the same package was applied, so somebody made progress.
 const REFUSALS: usize = 200;
 
+/// How many decisions are looked through at a time for work that waits.
+const WAITING_PAGE: usize = 500;
+
 fn contention(name: &PackageName) -> IngestError {
     StoreError::new(
         StoreErrorKind::Contention,
@@ -91,15 +95,20 @@ fn contention(name: &PackageName) -> IngestError {
 }
 
 /// Plans an accepted change: everything that follows from it is durable when this answers. Returns the work that it put,
-/// so that the dispatcher need not look for it. Planning a change again does nothing new.
+/// so that the dispatcher need not look for it. Planning a change again does nothing new, and returns what is not sent yet.
 pub async fn plan(core: &Core, id: &ChangeId, digest: &Digest) -> Result<Vec<Work>> {
     let Some(change) = core.store.change(id).await? else {
         return Ok(Vec::new());
     };
     if change.planned.is_some() {
-        return Ok(Vec::new());
+        return waiting(core, &change).await;
     }
-    let Some(json) = core.store.document(id, digest).await? else {
+    // The first document posted under the id is the change's, whichever post is planned first (H19).
+    let (first, digest) = match core.store.document(id, &change.digest).await? {
+        Some(first) => (Some(first), &change.digest),
+        None => (core.store.document(id, digest).await?, digest),
+    };
+    let Some(json) = first else {
         return Ok(Vec::new());
     };
     let document = Document::parse(&json)
@@ -123,6 +132,55 @@ pub async fn plan(core: &Core, id: &ChangeId, digest: &Digest) -> Result<Vec<Wor
         verdict = planned.verdict.code(), rebuilds = planned.rebuilds, skips = planned.skips, "planned"
     );
     Ok(outcome.work)
+}
+
+/// The work of a planned change that is not sent yet. If the answer to the last write of planning got lost (H9), whoever
+/// plans again has never heard of that work.
+async fn waiting(core: &Core, change: &Change) -> Result<Vec<Work>> {
+    let mut work = Vec::new();
+    let mut skip = 0;
+    loop {
+        let decisions = core.store.decisions(&change.id, skip, WAITING_PAGE).await?;
+        skip += decisions.len();
+        let rebuilds: Vec<(&Decision, RowKey)> = decisions
+            .iter()
+            .filter(|decision| decision.is_rebuild())
+            .filter_map(|decision| {
+                let version = decision.version.as_ref()?;
+                let key = match change.kind {
+                    Kind::Publish => RowKey::publish(version),
+                    Kind::Promotion => RowKey::promotion(version, &decision.env),
+                };
+                Some((decision, key))
+            })
+            .collect();
+        let wants: Vec<Want> = rebuilds
+            .iter()
+            .map(|(decision, key)| Want::rows(&decision.dependent, vec![key.clone()]))
+            .collect();
+        let states = core.store.packages(&wants).await?;
+        for ((decision, key), state) in rebuilds.iter().zip(&states) {
+            let rebuild = state.row(key).and_then(|row| row.rebuild.as_ref());
+            let queued = rebuild.filter(|one| {
+                one.state == RebuildState::Queued && Some(&one.id) == decision.rebuild.as_ref()
+            });
+            work.extend(queued.map(|one| rebuild::work(&state.name, key, one)));
+        }
+        if decisions.len() < WAITING_PAGE {
+            break;
+        }
+    }
+    if change.kind == Kind::Publish {
+        let want = Want {
+            open: WantOpen::All,
+            ..Want::rows(&change.name, vec![RowKey::publish(&change.version)])
+        };
+        let state = read(core, want).await?;
+        if let Some(rebuild) = needs_another(&state, &change.version) {
+            work.extend(another(core, &rebuild, "published by hand").await?);
+        }
+    }
+    Ok(work)
 }
 
 /// What planning a change came to.
