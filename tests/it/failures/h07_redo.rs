@@ -62,14 +62,20 @@ async fn h7_a_diamond_with_a_cascade_survives_a_death_at_every_step() {
         world.publish("left", "1.0.0", &[("root", "^1.0.0")]).await;
         world.publish("right", "1.0.0", &[("root", "^1.0.0")]).await;
         world
-            .publish("bottom", "1.0.0", &[("left", "^1.0.0"), ("right", "^1.0.0")])
+            .publish(
+                "bottom",
+                "1.0.0",
+                &[("left", "^1.0.0"), ("right", "^1.0.0")],
+            )
             .await;
-        world.publish("far", "1.0.0", &[("bottom", "^1.0.0"), ("root", "^1.0.0")]).await;
+        world
+            .publish("far", "1.0.0", &[("bottom", "^1.0.0"), ("root", "^1.0.0")])
+            .await;
         world.publish("root", "1.1.0", &[]).await;
         world.settle_down().await;
         world.promote("root", "1.1.0", "test").await;
         world.settle_down().await;
-        assert_eq!(world.outside.arrived.len(), 8);
+        assert_eq!(world.outside.counts().len(), 8);
     })
     .await;
 }
@@ -80,9 +86,14 @@ async fn h7_retries_survive_a_death_at_every_step() {
     survives(async |world: &mut World| {
         world.publish("root", "1.0.0", &[]).await;
         world.publish("child", "1.0.0", &[("root", "^1.0.0")]).await;
-        world.publish("grandchild", "1.0.0", &[("child", "^1.0.0")]).await;
+        world
+            .publish("grandchild", "1.0.0", &[("child", "^1.0.0")])
+            .await;
         let answers = |version: &str, list: &[Answer]| {
-            (("child".to_owned(), version.to_owned()), list.iter().copied().collect())
+            (
+                ("child".to_owned(), version.to_owned()),
+                list.iter().copied().collect(),
+            )
         };
         world.outside.answers = [
             answers("1.0.1-0", &[Answer::BROKEN, Answer::AWAY, Answer::BROKEN]),

@@ -11,4 +11,16 @@ mod survive;
 mod watched;
 mod world;
 
+mod h03_accept;
+mod h04_known;
+mod h05_skew;
 mod h07_redo;
+mod h11_supersede;
+mod h12_foreign;
+mod h13_promotions;
+mod h15_downgrade;
+mod h18_tarball;
+mod h19_head;
+mod h20_stamps;
+mod h21_wide;
+mod random;

@@ -95,7 +95,9 @@ impl Outside {
         let text = |key: &str| manifest[key].as_str().unwrap().to_owned();
         let key = (text("name"), text("version"));
         self.registry.insert(key.clone());
-        self.manifests.entry(key).or_insert_with(|| manifest.clone());
+        self.manifests
+            .entry(key)
+            .or_insert_with(|| manifest.clone());
     }
 
     /// The document of a version that was published.
@@ -163,7 +165,8 @@ impl Outside {
 
     /// They come now.
     pub fn release(&mut self, name: &str) {
-        self.notices.extend(self.held.remove(name).unwrap_or_default());
+        self.notices
+            .extend(self.held.remove(name).unwrap_or_default());
     }
 
     /// How often each rebuild arrived.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use feedsme::model::change::{Change, Planned, Verdict};
 use feedsme::model::id::{ChangeId, WaveId};
 use feedsme::model::name::PackageName;
-use feedsme::model::package::{Kind, PackageState, Row, RowKey, Slot};
+use feedsme::model::package::{Kind, PackageState, RebuildState, Row, RowKey, Slot};
 use feedsme::semver::Version;
 use feedsme::store::{Store, Want, WantOpen};
 
@@ -66,7 +66,9 @@ pub async fn partition(store: &dyn Store, name: &PackageName, envs: &[&str]) -> 
     };
     let rows: Vec<RowKey> = state.taken.iter().flat_map(keys).collect();
     let more = store.packages(&[Want::rows(name, rows)]).await.unwrap();
-    state.rows.extend(more.into_iter().flat_map(|state| state.rows));
+    state
+        .rows
+        .extend(more.into_iter().flat_map(|state| state.rows));
     state
 }
 
@@ -76,7 +78,10 @@ fn text<T: std::fmt::Display>(value: Option<&T>) -> String {
 
 fn pairs(map: Option<&BTreeMap<PackageName, Version>>) -> String {
     let list = |map: &BTreeMap<PackageName, Version>| {
-        let pairs: Vec<String> = map.iter().map(|(name, version)| format!("{name}@{version}")).collect();
+        let pairs: Vec<String> = map
+            .iter()
+            .map(|(name, version)| format!("{name}@{version}"))
+            .collect();
         format!("[{}]", pairs.join(" "))
     };
     map.map_or("-".into(), list)
@@ -101,7 +106,11 @@ fn row(names: &Names, name: &PackageName, row: &Row) -> Vec<String> {
     }
     if let Some(one) = &row.rebuild {
         let waves: BTreeSet<String> = one.waves.iter().map(|wave| names.wave(wave)).collect();
-        let causes: Vec<String> = one.cause.iter().map(|cause| format!("{}@{}", cause.parent, cause.version)).collect();
+        let causes: Vec<String> = one
+            .cause
+            .iter()
+            .map(|cause| format!("{}@{}", cause.parent, cause.version))
+            .collect();
         lines.push(format!(
             "{key} rebuild: {} generation={} base={} origin={} tarball_of={} causes={causes:?} with={} waves={waves:?} because={:?}",
             one.state,
@@ -133,7 +142,9 @@ pub async fn picture(world: &World) -> Vec<String> {
     let mut changes = store.changes(None, 100_000).await.unwrap();
     changes.sort_by(|one, other| (one.accepted, &one.id).cmp(&(other.accepted, &other.id)));
     for id in &world.answered {
-        let planned = changes.iter().any(|change| change.id == *id && change.planned.is_some());
+        let planned = changes
+            .iter()
+            .any(|change| change.id == *id && change.planned.is_some());
         assert!(planned, "{id} was answered and never planned");
     }
     let counts: Vec<&Change> = changes
@@ -148,7 +159,10 @@ pub async fn picture(world: &World) -> Vec<String> {
     let names = Names::new(&counts);
     for change in &counts {
         let name = names.change(&change.id);
-        lines.push(format!("{name}: {}", change.planned.as_ref().map(verdict).unwrap()));
+        lines.push(format!(
+            "{name}: {}",
+            change.planned.as_ref().map(verdict).unwrap()
+        ));
         for decision in store.decisions(&change.id, 0, 100_000).await.unwrap() {
             lines.push(format!(
                 "{name}: {} in {}: {} range={:?} top={} base={} version={} flags={:?}",
@@ -180,11 +194,21 @@ pub async fn picture(world: &World) -> Vec<String> {
             if one.rebuild.is_some() {
                 let id = &one.rebuild.as_ref().unwrap().id;
                 let found = store.rebuilds(std::slice::from_ref(id)).await.unwrap();
-                assert!(found[0].is_some(), "a rebuild of {name} cannot be found by its id");
+                // Who reserved it may have died before telling, and a publish by hand ended it before that was done again.
+                let nobody_knew = one.rebuild.as_ref().is_some_and(|rebuild| {
+                    rebuild.state == RebuildState::Superseded && rebuild.attempt == 0
+                });
+                assert!(
+                    found[0].is_some() || nobody_knew,
+                    "a rebuild of {name} cannot be found by its id: {one:?}"
+                );
             }
         }
         for edge in store.dependents(&name, None, 1_000).await.unwrap() {
-            lines.push(format!("{name} ← {}@{} {:?}", edge.dependent, edge.top, edge.range));
+            lines.push(format!(
+                "{name} ← {}@{} {:?}",
+                edge.dependent, edge.top, edge.range
+            ));
             for (range, version) in store.ranges(&name, &edge.dependent).await.unwrap() {
                 lines.push(format!("{name} ← {} {range} {version}", edge.dependent));
             }
@@ -192,17 +216,34 @@ pub async fn picture(world: &World) -> Vec<String> {
         let head = store.head(&name).await.unwrap();
         lines.push(format!("{name}: head line {head:?}"));
         for line in store.lines(&name).await.unwrap() {
-            lines.push(format!("{name}@{} after {}", line.version, text(line.previous.as_ref())));
-            let dependents = store.line_dependents(&name, &line.version, None, 1_000).await.unwrap();
+            lines.push(format!(
+                "{name}@{} after {}",
+                line.version,
+                text(line.previous.as_ref())
+            ));
+            let dependents = store
+                .line_dependents(&name, &line.version, None, 1_000)
+                .await
+                .unwrap();
             for (dependent, version) in dependents {
                 lines.push(format!("{name}@{} has {dependent}@{version}", line.version));
             }
         }
         for env in world.rules.environments.iter() {
             for one in store.promotions(&name, env, 1_000).await.unwrap() {
-                lines.push(format!("{name} in {env}: {} {}", one.generation, one.version));
-                let entries = store.promotion_entries(&name, &one.version, env).await.unwrap();
-                lines.push(format!("{name}@{} in {env}: {}", one.version, pairs(Some(&entries))));
+                lines.push(format!(
+                    "{name} in {env}: {} {}",
+                    one.generation, one.version
+                ));
+                let entries = store
+                    .promotion_entries(&name, &one.version, env)
+                    .await
+                    .unwrap();
+                lines.push(format!(
+                    "{name}@{} in {env}: {}",
+                    one.version,
+                    pairs(Some(&entries))
+                ));
             }
         }
     }
@@ -216,7 +257,12 @@ pub async fn check(world: &World) {
     let store = &*world.inner;
     let names = store.names(None, 1_000).await.unwrap();
     let mut given: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
-    for one in world.outside.arrived.iter().filter(|one| one.env.is_empty()) {
+    for one in world
+        .outside
+        .arrived
+        .iter()
+        .filter(|one| one.env.is_empty())
+    {
         given
             .entry((one.name.clone(), one.version.clone()))
             .or_default()
@@ -249,10 +295,21 @@ pub async fn check(world: &World) {
         }
         for one in &state.rows {
             if let Some(facts) = one.facts.as_ref().filter(|facts| facts.noticed.is_some()) {
-                assert_eq!(lines.get(&one.key.version), Some(&facts.previous), "line of {name}");
-                assert!(facts.attach.is_some(), "{name}@{} goes with nothing", one.key.version);
+                assert_eq!(
+                    lines.get(&one.key.version),
+                    Some(&facts.previous),
+                    "line of {name}"
+                );
+                assert!(
+                    facts.attach.is_some(),
+                    "{name}@{} goes with nothing",
+                    one.key.version
+                );
                 for (parent, line) in facts.attach.iter().flatten() {
-                    let entries = store.line_dependents(parent, line, None, 1_000).await.unwrap();
+                    let entries = store
+                        .line_dependents(parent, line, None, 1_000)
+                        .await
+                        .unwrap();
                     let entry = entries.iter().find(|(dependent, _)| dependent == name);
                     assert!(
                         entry.is_some_and(|(_, version)| *version >= one.key.version),
@@ -268,10 +325,12 @@ pub async fn check(world: &World) {
             let declared = top.edges.iter().find(|edge| edge.parent == *parent);
             let edge = edges.iter().find(|edge| edge.dependent == *name);
             match (declared, edge) {
-                (declared, Some(edge)) => {
+                (Some(one), Some(edge)) => {
                     assert_eq!(edge.top, top.version, "top of {parent} ← {name}");
-                    assert_eq!(edge.range.as_ref(), declared.map(|one| &one.range), "{parent} ← {name}");
+                    assert_eq!(edge.range.as_ref(), Some(&one.range), "{parent} ← {name}");
                 }
+                // Which version dropped it stays written.
+                (None, Some(edge)) => assert_eq!(edge.range, None, "{parent} ← {name}"),
                 (declared, None) => assert_eq!(declared, None, "{parent} ← {name} is not there"),
             }
         }

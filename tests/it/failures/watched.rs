@@ -12,7 +12,7 @@ use feedsme::model::decision::{Decision, RebuildIndex};
 use feedsme::model::env::Env;
 use feedsme::model::id::{ChangeId, Digest, RebuildId, WaveId};
 use feedsme::model::name::PackageName;
-use feedsme::model::package::{Millis, PackageState};
+use feedsme::model::package::{Millis, PackageState, Slot};
 use feedsme::model::work::Work;
 use feedsme::semver::Version;
 use feedsme::store::{
@@ -288,6 +288,11 @@ impl Store for WatchedStore {
     ) -> Result<BTreeMap<PackageName, Version>> {
         self.pass(Call::Named("promotion_entries")).await;
         self.inner.promotion_entries(name, version, env).await
+    }
+
+    async fn first_queued(&self, name: &PackageName, slot: &Slot) -> Result<Option<u64>> {
+        self.pass(Call::Named("first_queued")).await;
+        self.inner.first_queued(name, slot).await
     }
 
     async fn rebuilds(&self, ids: &[RebuildId]) -> Result<Vec<Option<RebuildIndex>>> {

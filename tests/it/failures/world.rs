@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use feedsme::dispatch::{Claimed, claim, settle};
+use feedsme::dispatch::{Claimed, claim, is_its_turn, settle, unfinished};
 use feedsme::ingest::{Clock, Core, IngestError, Posted, accept, plan};
 use feedsme::model::id::{ChangeId, RebuildId};
 use feedsme::model::name::PackageName;
@@ -21,9 +21,12 @@ use feedsme::semver::Version;
 use feedsme::store::Store;
 use feedsme::store::sqlite::{Durability, Options, SqliteStore};
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 
 use super::crashing::{CrashingStore, Fault};
 use super::outside::{Outside, manifest, posted};
+use super::random::Dice;
+use super::watched::{Turn, WatchedStore, interleave};
 
 /// See the module.
 pub struct World {
@@ -40,6 +43,11 @@ pub struct World {
     /// The changes that were answered.
     pub answered: Vec<ChangeId>,
     pub deaths: usize,
+    /// A promotion that was never answered was durable all the same, and was found at a later start: nobody can tell
+    /// it from one that is wanted.
+    pub resurfaced: bool,
+    /// How often a rebuild was not sent because it was not its turn.
+    waits: usize,
     _dir: TempDir,
 }
 
@@ -59,7 +67,12 @@ impl From<IngestError> for Failed {
     }
 }
 
-pub fn sqlite(dir: &TempDir) -> Arc<dyn Store> {
+/// A directory that costs no disk, where there is such a thing.
+fn in_memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
+fn sqlite(dir: &TempDir) -> Arc<dyn Store> {
     let options = Options {
         durability: Durability::Off,
         readers: 1,
@@ -74,7 +87,7 @@ impl World {
     }
 
     pub fn with(rules: Rules, faults: impl IntoIterator<Item = Fault>) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = in_memory();
         let inner = sqlite(&dir);
         let time = Arc::new(AtomicI64::new(1_700_000_000_000));
         let rules = Arc::new(rules);
@@ -90,6 +103,8 @@ impl World {
             may_be_sent_twice: BTreeSet::new(),
             answered: Vec::new(),
             deaths: 0,
+            resurfaced: false,
+            waits: 0,
             _dir: dir,
         }
     }
@@ -194,6 +209,45 @@ impl World {
         self.plan().await;
     }
 
+    /// Plans two changes at once, each in a process of its own that may have a fault, their calls in the order of the
+    /// dice.
+    pub async fn plan_two(&mut self, faults: [Fault; 2], dice: &mut Dice) {
+        let mut items = Vec::new();
+        while items.len() < 2 {
+            let Some(item) = self.process.plans.pop_front() else {
+                break;
+            };
+            items.push(item);
+        }
+        let (sender, turns) = mpsc::unbounded_channel();
+        let mut tasks = Vec::new();
+        for (task, (item, fault)) in items.into_iter().zip(faults).enumerate() {
+            let dying: Arc<dyn Store> = CrashingStore::new(self.inner.clone(), fault);
+            let store: Arc<dyn Store> = WatchedStore::gated(dying, task, sender.clone());
+            let core = core(store, &self.rules, &self.time);
+            let sender = sender.clone();
+            tasks.push(tokio::spawn(async move {
+                let Job::Plan { change, digest } = &item.job else {
+                    panic!("only plans are here")
+                };
+                let planned = plan(&core, change, digest).await;
+                let _ = sender.send(Turn::Done(task));
+                (item, planned)
+            }));
+        }
+        drop(sender);
+        interleave(tasks.len(), turns, |ready| ready[dice.below(ready.len())]).await;
+        for task in tasks {
+            match task.await.unwrap() {
+                (item, Ok(work)) => {
+                    self.process.put(work);
+                    self.inner.finish_work(&[item.id]).await.unwrap();
+                }
+                (item, Err(_)) => self.process.put(vec![item]),
+            }
+        }
+    }
+
     /// Does one item of work; false if there is none.
     pub async fn step(&mut self) -> bool {
         let Some(item) = self.process.next(&self.time) else {
@@ -216,10 +270,27 @@ impl World {
                 let work = plan(&core, change, digest).await?;
                 self.process.put(work);
             }
-            Job::Send { rebuild, key, .. } => {
+            Job::Send {
+                rebuild,
+                key,
+                order,
+            } => {
+                if !is_its_turn(&core, &item.package, key, *order).await? {
+                    self.waits += 1;
+                    assert!(self.waits < 1_000, "its turn never comes: {item:?}");
+                    let due = core.clock.now() + 50;
+                    self.process.put(vec![Work {
+                        due,
+                        ..item.clone()
+                    }]);
+                    return Ok(());
+                }
                 if let Some(claimed) = claim(&core, "test", rebuild, &item.package, key).await? {
                     let outcome = self.outside.receive(&claimed);
                     self.settle(&core, &claimed, &outcome).await?;
+                } else {
+                    let more = unfinished(&core, rebuild, &item.package, key).await?;
+                    self.process.put(more.into_iter().collect());
                 }
             }
         }
@@ -248,7 +319,10 @@ impl World {
         if settled.is_err() {
             let id = &claimed.rebuild.id;
             let results = self.inner.attempts(id).await.unwrap();
-            if results.iter().all(|one| one.number != claimed.rebuild.attempt) {
+            if results
+                .iter()
+                .all(|one| one.number != claimed.rebuild.attempt)
+            {
                 self.may_be_sent_twice.insert(id.clone());
             }
         }
@@ -262,10 +336,15 @@ impl World {
     async fn nothing_left(&mut self) {
         let left = self.inner.pending_work(None, 1_000).await.unwrap();
         for item in &left {
-            let unanswered = matches!(&item.job, Job::Plan { change, .. } if !self.answered.contains(change));
-            assert!(unanswered, "durable, but the process does not know of it: {item:?}");
+            let unanswered =
+                matches!(&item.job, Job::Plan { change, .. } if !self.answered.contains(change));
+            assert!(
+                unanswered,
+                "durable, but the process does not know of it: {item:?}"
+            );
         }
         if !left.is_empty() {
+            self.resurfaced = true;
             self.restart().await;
             while self.step().await {}
         }
