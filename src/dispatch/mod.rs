@@ -49,7 +49,7 @@ pub async fn is_its_turn(
 }
 
 /// Claims the rebuild of a work item. `None` if there is nothing to send: it was accepted, ended, or is another one by
-/// now; then the item is finished. A claim that nobody is working on any more is taken over: within one process the
+/// now; then what is [`unfinished`] about it is done and the item is finished. A claim that nobody is working on any more is taken over: within one process the
 /// [`worker`] never has an item twice, and a store has one process (SQLite).
 pub async fn claim(
     core: &Core,
@@ -72,10 +72,21 @@ pub async fn claim(
         };
         let attempts = core.store.attempts(id).await?;
         let result = |number: u32| attempts.iter().find(|one| one.number == number);
-        if rebuild.state == RebuildState::Sending
-            && result(rebuild.attempt).is_some_and(|one| one.outcome == SENT)
-        {
-            return Ok(None);
+        let last = result(rebuild.attempt).filter(|_| rebuild.state == RebuildState::Sending);
+        match last {
+            // Somebody else's: see `unfinished`.
+            Some(last) if last.outcome == SENT || last.outcome == FOREIGN => return Ok(None),
+            Some(last) if last.outcome == DEAD => {
+                let patch = RebuildPatch {
+                    state: Some(RebuildState::Dead),
+                    tries: Some(rebuild.tries + 1),
+                    ended_because: Some(last.message.clone()),
+                    ..RebuildPatch::default()
+                };
+                patch_row(core, name, key, &rebuild, patch).await?;
+                return Ok(None);
+            }
+            _ => {}
         }
         let may_have_reached_before = (1..=rebuild.attempt)
             .any(|number| result(number).is_none_or(|one| one.may_have_reached));
@@ -104,8 +115,45 @@ pub async fn claim(
     }
 }
 
+/// What is left to do about a rebuild that [`claim`] has nothing to send of, because whoever settled it died half-way: the
+/// node of one that turned out to be somebody else's needs another version (H7, H12).
+pub async fn unfinished(
+    core: &Core,
+    id: &RebuildId,
+    name: &PackageName,
+    key: &RowKey,
+) -> Result<Option<Work>> {
+    let want = Want::rows(name, vec![key.clone()]);
+    let state = core.store.packages(&[want]).await?.pop();
+    let rebuild = state.and_then(|state| state.row(key).and_then(|row| row.rebuild.clone()));
+    let Some(rebuild) = rebuild.filter(|rebuild| rebuild.id == *id) else {
+        return Ok(None);
+    };
+    let foreign = match rebuild.state {
+        RebuildState::Foreign => true,
+        RebuildState::Sending => {
+            let attempts = core.store.attempts(id).await?;
+            attempts
+                .iter()
+                .any(|one| one.number == rebuild.attempt && one.outcome == FOREIGN)
+        }
+        _ => false,
+    };
+    if foreign {
+        return another(core, id, &somebody_elses(name, key)).await;
+    }
+    Ok(None)
+}
+
+fn somebody_elses(name: &PackageName, key: &RowKey) -> String {
+    format!("{name}@{} is somebody else's", key.version)
+}
+
 /// The outcome text of an attempt that the neighbour accepted.
 pub const SENT: &str = "sent";
+
+const DEAD: &str = "dead";
+const FOREIGN: &str = "foreign";
 
 /// Records what an attempt came to and does what follows from it. Returns the work that goes on: the same rebuild later,
 /// or the one that takes its place.
@@ -147,10 +195,7 @@ pub async fn settle(
             patch_row(core, name, key, rebuild, patch).await?;
             Ok(None)
         }
-        Next::Foreign => {
-            let because = format!("{}@{} is somebody else's", name, key.version);
-            another(core, &rebuild.id, &because).await
-        }
+        Next::Foreign => another(core, &rebuild.id, &somebody_elses(name, key)).await,
     }
 }
 
@@ -172,9 +217,20 @@ async fn again(core: &Core, claimed: &Claimed, due: Millis, counted: u32) -> Res
     };
     let work = rebuild::work(name, key, &later);
     core.store.write(vec![Write::Work(work.clone())]).await?;
-    let answer = patch_row(core, name, key, rebuild, patch).await?;
-    // Refused: its notice came meanwhile, so there is nothing to send again.
-    Ok((answer == Committed::Applied).then_some(work))
+    if patch_row(core, name, key, rebuild, patch).await? == Committed::Applied {
+        return Ok(Some(work));
+    }
+    // Refused: its notice came meanwhile, so there is nothing to send again; or this was done before and its answer got
+    // lost, so there is (H7).
+    let want = Want::rows(name, vec![key.clone()]);
+    let state = core.store.packages(&[want]).await?.pop();
+    let there = state.and_then(|state| state.row(key).and_then(|row| row.rebuild.clone()));
+    let queued = there.is_some_and(|there| {
+        there.id == rebuild.id
+            && there.state == RebuildState::Queued
+            && there.attempt == rebuild.attempt
+    });
+    Ok(queued.then_some(work))
 }
 
 /// Sends a dead rebuild once more, at an operator's wish. `None` if it is not dead (H24: a superseded one is refused).
@@ -242,8 +298,8 @@ fn text(next: Next) -> &'static str {
         Next::Sent | Next::SentEarlier => SENT,
         Next::RetryAt { .. } => "retry",
         Next::PauseLane { .. } => "paused",
-        Next::Dead { .. } => "dead",
-        Next::Foreign => "foreign",
+        Next::Dead { .. } => DEAD,
+        Next::Foreign => FOREIGN,
     }
 }
 

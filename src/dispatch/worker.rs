@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Claimed, Neighbours, claim, is_its_turn, settle, target};
+use super::{Answer, Claimed, Neighbours, claim, is_its_turn, settle, target, unfinished};
 use crate::ingest::{Core, IngestError, plan};
 use crate::model::id::{ChangeId, RebuildId};
 use crate::model::name::PackageName;
@@ -123,6 +123,8 @@ enum Done {
     Claimed {
         work: Work,
         result: Result<Option<Box<Claimed>>, IngestError>,
+        /// What goes on where nothing was claimed.
+        more: Option<Work>,
     },
     NotItsTurn {
         work: Work,
@@ -235,7 +237,7 @@ impl Worker {
             tokio::select! {
                 () = &mut grace => break,
                 done = self.tasks.join_next() => match done {
-                    Some(Ok(Done::Claimed { work, result: Ok(Some(claimed)) })) => self.send(work, claimed),
+                    Some(Ok(Done::Claimed { work, result: Ok(Some(claimed)), .. })) => self.send(work, claimed),
                     Some(done) => self.handle(done),
                     None => return,
                 },
@@ -429,24 +431,24 @@ impl Worker {
                     order,
                 } = &work.job
                 else {
-                    return Ok(Some(None));
+                    return Ok(Some((None, None)));
                 };
                 if !is_its_turn(&core, &work.package, key, *order).await? {
                     return Ok(None);
                 }
-                claim(&core, &owner, rebuild, &work.package, key)
-                    .await
-                    .map(Some)
+                let claimed = claim(&core, &owner, rebuild, &work.package, key).await?;
+                let more = match &claimed {
+                    Some(_) => None,
+                    None => unfinished(&core, rebuild, &work.package, key).await?,
+                };
+                Ok(Some((claimed.map(Box::new), more)))
             };
-            let result = match caught(step).await.unwrap_or_else(|| Err(dead_step())) {
+            let (result, more) = match caught(step).await.unwrap_or_else(|| Err(dead_step())) {
                 Ok(None) => return Done::NotItsTurn { work },
-                Ok(Some(claimed)) => Ok(claimed),
-                Err(error) => Err(error),
+                Ok(Some((claimed, more))) => (Ok(claimed), more),
+                Err(error) => (Err(error), None),
             };
-            Done::Claimed {
-                work,
-                result: result.map(|claimed| claimed.map(Box::new)),
-            }
+            Done::Claimed { work, result, more }
         });
     }
 
@@ -488,9 +490,10 @@ impl Worker {
                 }
                 self.plans.done(&work.package);
             }
-            Done::Claimed { work, result } => match result {
+            Done::Claimed { work, result, more } => match result {
                 Ok(Some(claimed)) => self.send(work, claimed),
                 Ok(None) => {
+                    self.take_in(more.into_iter().collect());
                     self.give_back(&work);
                     self.abandon(&work);
                     self.finish(&work);

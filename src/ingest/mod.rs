@@ -13,6 +13,7 @@ mod import;
 mod promotion;
 mod publish;
 mod reach;
+mod waiting;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -93,15 +94,20 @@ fn contention(name: &PackageName) -> IngestError {
 }
 
 /// Plans an accepted change: everything that follows from it is durable when this answers. Returns the work that it put,
-/// so that the dispatcher need not look for it. Planning a change again does nothing new.
+/// so that the dispatcher need not look for it. Planning a change again does nothing new, and returns what is not sent yet.
 pub async fn plan(core: &Core, id: &ChangeId, digest: &Digest) -> Result<Vec<Work>> {
     let Some(change) = core.store.change(id).await? else {
         return Ok(Vec::new());
     };
     if change.planned.is_some() {
-        return Ok(Vec::new());
+        return waiting::waiting(core, &change).await;
     }
-    let Some(json) = core.store.document(id, digest).await? else {
+    // The first document posted under the id is the change's, whichever post is planned first (H19).
+    let (first, digest) = match core.store.document(id, &change.digest).await? {
+        Some(first) => (Some(first), &change.digest),
+        None => (core.store.document(id, digest).await?, digest),
+    };
+    let Some(json) = first else {
         return Ok(Vec::new());
     };
     let document = Document::parse(&json)

@@ -419,10 +419,16 @@ async fn pair(
             .as_ref()
             .filter(|own| own.waves.contains(promoting.wave))
         {
-            return Ok(if own.change == change.id {
-                (own.decision.clone(), Some((key, own.clone(), Started::New)))
+            return Ok(if own.decision.wave == *promoting.wave {
+                if own.change == change.id {
+                    (own.decision.clone(), Some((key, own.clone(), Started::New)))
+                } else {
+                    (promoting.skip(dependent, Reason::AlreadyInWave), None)
+                }
             } else {
-                (promoting.skip(dependent, Reason::AlreadyInWave), None)
+                // Joined before a crash: what follows may not be there.
+                let decision = joined(promoting, dependent, own);
+                (decision, Some((key, own.clone(), Started::Joined)))
             });
         }
         let node = core
@@ -464,17 +470,22 @@ async fn pair(
         if core.store.commit(vec![commit]).await?.first() == Some(&Committed::Applied) {
             let decision = match started {
                 Started::New => rebuild.decision.clone(),
-                Started::Joined => Decision {
-                    base: Some(version.clone()),
-                    version: Some(version.clone()),
-                    rebuild: Some(rebuild.id.clone()),
-                    ..promoting.skip(dependent, promoting.reason.clone())
-                },
+                Started::Joined => joined(promoting, dependent, &rebuild),
             };
             return Ok((decision, Some((key, rebuild, started))));
         }
     }
     Err(contention(dependent))
+}
+
+/// The decision to wait for a rebuild that another wave started.
+fn joined(promoting: &Promoting<'_>, dependent: &PackageName, rebuild: &Rebuild) -> Decision {
+    Decision {
+        base: Some(rebuild.base.clone()),
+        version: Some(rebuild.base.clone()),
+        rebuild: Some(rebuild.id.clone()),
+        ..promoting.skip(dependent, promoting.reason.clone())
+    }
 }
 
 fn is_long_ago(core: &Core, accepted: Option<Millis>) -> bool {

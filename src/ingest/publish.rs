@@ -80,7 +80,7 @@ pub(super) async fn plan(
     core.store.write(writes).await?;
 
     let mut outcome = Outcome::new(verdict(described, &facts, answered.as_ref(), &waves));
-    for (_, rebuild) in publish::needs_another(&state) {
+    if let Some(rebuild) = publish::needs_another(&state, &described.version) {
         outcome
             .work
             .extend(another(core, &rebuild, "published by hand").await?);

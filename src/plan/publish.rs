@@ -4,9 +4,11 @@
 //! the edge summary, and which waiting rebuilds it supersedes. Everything that others read (edges, lines) is projected
 //! from the facts afterwards, and can be projected again from them after a crash.
 
+use std::collections::BTreeSet;
+
 use crate::model::decision::Reason;
 use crate::model::edge::{Edge, EdgeRange};
-use crate::model::id::{ChangeId, Digest, RebuildId, WaveId};
+use crate::model::id::{ChangeId, Digest, RebuildId};
 use crate::model::name::PackageName;
 use crate::model::package::{
     Cause, Facts, Head, Millis, PackageState, Rebuild, RebuildState, Row, RowKey, Stamp, Top,
@@ -226,10 +228,15 @@ fn new_top(
         .iter()
         .flat_map(|top| &top.edges)
         .map(|edge| &edge.parent);
-    let dropped = before
+    // If the version was known before, what it dropped then may not have been projected yet.
+    let known = state.facts(&described.version);
+    let dropped_before = known.and_then(|facts| facts.dropped.as_ref());
+    let dropped: BTreeSet<PackageName> = before
+        .chain(dropped_before.into_iter().flatten())
         .filter(|parent| described.edges.iter().all(|edge| edge.parent != **parent))
         .cloned()
         .collect();
+    let dropped = dropped.into_iter().collect();
     let top = Top {
         version: described.version.clone(),
         origin: origin.cloned(),
@@ -266,10 +273,7 @@ fn supersede(
     commit: &mut PackageCommit,
     own: &mut RowWrite,
 ) {
-    let queued = state
-        .open
-        .values()
-        .collect::<std::collections::BTreeSet<_>>();
+    let queued = state.open.values().collect::<BTreeSet<_>>();
     for version in queued {
         let key = RowKey::publish(version);
         let Some(rebuild) = state.row(&key).and_then(|row| row.rebuild.as_ref()) else {
@@ -450,19 +454,16 @@ pub fn line_projections(state: &PackageState, version: &Version, facts: &Facts) 
     projections
 }
 
-/// The waves whose reservation of this package points at a rebuild that ended without being published: their node
-/// needs another version. Ended by a publish by hand of the same version (H11).
-pub fn needs_another(state: &PackageState) -> Vec<(WaveId, RebuildId)> {
-    let mut needs = Vec::new();
-    for (wave, version) in &state.open {
-        let rebuild = state
-            .row(&RowKey::publish(version))
-            .and_then(|row| row.rebuild.as_ref());
-        if let Some(rebuild) = rebuild.filter(|rebuild| rebuild.state == RebuildState::Superseded) {
-            needs.push((wave.clone(), rebuild.id.clone()));
-        }
-    }
-    needs
+/// The rebuild that a publish by hand of its very version ended without taking its place (H11), if waves still wait for
+/// a rebuild of the package in its stead: their node needs another version. Also once it has one, because whoever
+/// reserved that may have died before its work was put. `state` must hold the version's row and the open ones.
+pub fn needs_another(state: &PackageState, version: &Version) -> Option<RebuildId> {
+    let rebuild = state.row(&RowKey::publish(version))?.rebuild.as_ref()?;
+    let waited_for = rebuild
+        .waves
+        .iter()
+        .any(|wave| state.open.contains_key(wave));
+    (rebuild.state == RebuildState::Superseded && waited_for).then(|| rebuild.id.clone())
 }
 
 /// Why a node that was waiting is not rebuilt after all: the version published by hand includes what it waited for.

@@ -4,6 +4,7 @@
 
 mod babel;
 mod demo;
+mod failures;
 mod helpers;
 mod http;
 mod kill;

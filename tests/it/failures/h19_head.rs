@@ -1,0 +1,113 @@
+//! H19: line and head are two partitions, and a re-post may say something else.
+
+use feedsme::ingest::{accept, plan};
+use feedsme::model::id::Digest;
+use feedsme::model::work::Job;
+use serde_json::json;
+
+use super::crashing::{CrashingStore, Fault};
+use super::outside::{manifest, posted};
+use super::picture::{check, partition};
+use super::survive::survives;
+use super::world::{Parse as _, World};
+
+/// A re-post, or a promotion, with another content: the first document stays.
+#[tokio::test]
+async fn h19_a_repost_with_other_content_keeps_the_first_document() {
+    survives(async |world: &mut World| {
+        world.publish("root", "1.0.0", &[]).await;
+        let first = manifest("child", "1.0.0", &[("root", "^1.0.0")]);
+        let mut second = manifest("child", "1.0.0", &[("root", "^9.0.0")]);
+        second.insert("description".into(), json!("changed"));
+        world.outside.publish(&first);
+        world.post(&posted(&first, None)).await;
+        // Before the first one was planned, and after.
+        world.post(&posted(&second, None)).await;
+        world.drain().await;
+        world.post(&posted(&second, None)).await;
+        world.post(&posted(&second, Some("test"))).await;
+        world.settle_down().await;
+
+        let child = partition(&*world.inner, &"child".parse_name(), &[]).await;
+        let facts = child.facts(&"1.0.0".parse_version()).unwrap();
+        let own = Digest::of(&posted(&first, None).document.bytes());
+        assert_eq!(facts.digest, Some(own));
+        let edges = world
+            .inner
+            .dependents(&"root".parse_name(), None, 10)
+            .await
+            .unwrap();
+        assert_eq!(edges[0].range.as_deref(), Some("^1.0.0"));
+    })
+    .await;
+}
+
+/// 5.0.1-0 was reserved before 5.1.0 was published by hand; its notice comes after. The head stays.
+#[tokio::test]
+async fn h19_the_notice_of_an_older_reservation_does_not_drag_the_head_back() {
+    survives(async |world: &mut World| {
+        world.publish("root", "1.0.0", &[]).await;
+        world.publish("child", "5.0.0", &[("root", "^1.0.0")]).await;
+        world.outside.hold("child");
+        world.publish("root", "1.1.0", &[]).await;
+        world.publish("child", "5.1.0", &[("root", "^1.0.0")]).await;
+        world.outside.release("child");
+        world.settle_down().await;
+        let child = "child".parse_name();
+        let head = world.inner.head(&child).await.unwrap().unwrap();
+        assert_eq!(head.version, "5.1.0".parse_version());
+        let line = world
+            .inner
+            .line(&child, &"5.0.1-0".parse_version())
+            .await
+            .unwrap();
+        assert_eq!(line.unwrap().previous, Some("5.1.0".parse_version()));
+    })
+    .await;
+}
+
+/// Planning root@1.1.0 dies at every step, root@1.2.0 is published meanwhile, then 1.1.0 is planned again.
+#[tokio::test]
+async fn h19_a_redo_does_not_drag_the_head_back_and_makes_no_loop() {
+    for step in 0..12 {
+        let mut world = World::new([]);
+        world.publish("root", "1.0.0", &[]).await;
+        world.publish("child", "1.0.0", &[("root", "^1.0.0")]).await;
+        let old = posted(&manifest("root", "1.1.0", &[]), None);
+        world.outside.publish(&old.document.manifest);
+        let accepted = accept(&world.calm(), &old).await.unwrap();
+        let Job::Plan { change, digest } = &accepted.work.job else {
+            panic!("accepting puts a plan")
+        };
+        let dying = CrashingStore::new(world.inner.clone(), Fault::Before(step));
+        let mut core = world.calm();
+        core.store = dying.clone();
+        let died = plan(&core, change, digest).await.is_err();
+        assert_eq!(died, dying.has_struck());
+        let root = "root".parse_name();
+        let decided = partition(&*world.inner, &root, &[])
+            .await
+            .facts(&"1.1.0".parse_version())
+            .is_some();
+
+        let new = posted(&manifest("root", "1.2.0", &[]), None);
+        world.outside.publish(&new.document.manifest);
+        let newer = accept(&world.calm(), &new).await.unwrap();
+        let Job::Plan {
+            change: id,
+            digest: of,
+        } = &newer.work.job
+        else {
+            panic!("accepting puts a plan")
+        };
+        plan(&world.calm(), id, of).await.unwrap();
+        plan(&world.calm(), change, digest).await.unwrap();
+        world.restart().await;
+        world.settle_down().await;
+        let head = world.inner.head(&root).await.unwrap().unwrap();
+        // What was decided last is the head, whoever was planned again last.
+        let expected = if decided { "1.2.0" } else { "1.1.0" };
+        assert_eq!(head.version, expected.parse_version(), "step {step}");
+        check(&world).await;
+    }
+}
