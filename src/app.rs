@@ -39,6 +39,9 @@ pub enum AppError {
     /// The port cannot be had.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
+    /// The service ended by itself.
+    #[error("the service ended: {0}")]
+    Ended(String),
     /// Something of the operating system failed.
     #[error("{0}: {1}")]
     System(String, std::io::Error),
@@ -137,23 +140,33 @@ impl Running {
 
     /// Stops accepting, lets what is under way finish (as long as the grace allows), and closes the store. What is not
     /// done is in the store and is taken up at the next start.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.stop.cancel();
         self.server.stop(true).await;
-        let _ = self.serving.await;
-        let _ = self.working.await;
+        if !self.working.is_finished() {
+            let _ = (&mut self.working).await;
+        }
+        if !self.serving.is_finished() {
+            let _ = (&mut self.serving).await;
+        }
         drop(self.core);
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "closing the store");
         }
     }
 
-    /// Waits until the server ends by itself, which it only does if it fails.
+    /// Waits until the server or the worker ends by itself, which they only do if they fail.
     pub async fn failed(&mut self) -> String {
-        match (&mut self.serving).await {
-            Ok(Ok(())) => "the server stopped".into(),
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
+        tokio::select! {
+            served = &mut self.serving => match served {
+                Ok(Ok(())) => "the server stopped".into(),
+                Ok(Err(error)) => format!("the server: {error}"),
+                Err(error) => format!("the server: {error}"),
+            },
+            worked = &mut self.working => match worked {
+                Ok(()) => "the worker stopped".into(),
+                Err(error) => format!("the worker: {error}"),
+            },
         }
     }
 }
@@ -163,11 +176,18 @@ fn worker_options(settings: &Settings) -> WorkerOptions {
         (Neighbour::BuildService, settings.build_service.as_ref()),
         (Neighbour::Warehouse, settings.warehouse.as_ref()),
     ];
+    // Every send reads from the registry first.
+    let registry = settings
+        .registry
+        .as_ref()
+        .map_or(usize::MAX, |endpoint| endpoint.concurrency.max(1));
     WorkerOptions {
         owner: format!("{}/{}", std::process::id(), uuid::Uuid::new_v4().simple()),
         concurrency: endpoints
             .into_iter()
-            .filter_map(|(neighbour, endpoint)| Some((neighbour, endpoint?.concurrency.max(1))))
+            .filter_map(|(neighbour, endpoint)| {
+                Some((neighbour, endpoint?.concurrency.max(1).min(registry)))
+            })
             .collect(),
         grace: settings.shutdown_grace,
     }
@@ -194,7 +214,18 @@ async fn open(settings: &Settings) -> Result<Arc<SqliteStore>, AppError> {
 
 /// Makes sure that this is the only process on the file: claims are taken over without asking who holds them.
 fn lock(store: &Path) -> Result<File, AppError> {
-    let mut path = store.as_os_str().to_owned();
+    // By the file itself, however its path is written.
+    let real = store.canonicalize().or_else(|_| {
+        let folder = store
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let name = store.file_name().unwrap_or_default();
+        folder
+            .unwrap_or(Path::new("."))
+            .canonicalize()
+            .map(|folder| folder.join(name))
+    });
+    let mut path = real.unwrap_or_else(|_| store.to_owned()).into_os_string();
     path.push(".lock");
     let shown = Path::new(&path).display().to_string();
     let system = |error| AppError::System(format!("the lock file {shown}"), error);
@@ -234,7 +265,7 @@ pub async fn run(settings: &Settings) -> Result<(), AppError> {
         told = told_to_stop() => told.err().map(|error| error.to_string()),
         failed = running.failed() => Some(failed),
     };
-    if let Some(error) = failed {
+    if let Some(error) = &failed {
         tracing::error!(error, "stopping");
     }
     tracing::info!("stopping");
@@ -247,5 +278,8 @@ pub async fn run(settings: &Settings) -> Result<(), AppError> {
             tracing::error!("stopping took too long");
         }
     }
-    Ok(())
+    match failed {
+        None => Ok(()),
+        Some(error) => Err(AppError::Ended(error)),
+    }
 }

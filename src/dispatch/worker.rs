@@ -558,20 +558,24 @@ impl Worker {
         }
     }
 
+    /// The change keeps its place before the later ones of its package; only one whose document cannot be read any more,
+    /// which will not get better, lets them pass.
     fn plan_again(&mut self, work: &Work, error: &IngestError) {
         tracing::error!(work = work.id, %error, "planning failed; it is repeated");
         let due = self.again_at(&work.id);
-        self.arrivals += 1;
-        self.plans.push(
-            &work.package,
-            self.arrivals,
-            &work.id,
+        let place = match error {
+            IngestError::Store(_) => 0,
+            IngestError::Document(..) => {
+                self.arrivals += 1;
+                self.arrivals
+            }
+        };
+        let work = Work {
             due,
-            Work {
-                due,
-                ..work.clone()
-            },
-        );
+            ..work.clone()
+        };
+        let (key, id) = (work.package.clone(), work.id.clone());
+        self.plans.push(&key, place, &id, due, work);
     }
 
     fn send_again(&mut self, work: Work, error: &IngestError) {

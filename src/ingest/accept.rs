@@ -47,7 +47,9 @@ pub async fn accept(core: &Core, posted: &Posted) -> Result<Accepted> {
     let id = match (kind, &posted.key) {
         (Kind::Publish, _) => ChangeId::of_publish(&document.name, &document.version),
         (Kind::Promotion, Some(key)) => {
-            ChangeId::of_promotion_with_key(&document.name, &document.version, env.as_str(), key)
+            // Another `promote` is another promotion (rule 13), whatever the key.
+            let key = format!("{key} {}", posted.promote);
+            ChangeId::of_promotion_with_key(&document.name, &document.version, env.as_str(), &key)
         }
         (Kind::Promotion, None) => ChangeId::of_promotion(),
     };

@@ -255,6 +255,10 @@ async fn highest_that_admit(
     let mut pairs = Vec::new();
     let mut skips = Vec::new();
     for edge in page {
+        if edge.range.is_none() {
+            skips.push(promoting.skip(&edge.dependent, Reason::NoLongerDepends));
+            continue;
+        }
         let ranges = core.store.ranges(&change.name, &edge.dependent).await?;
         let admits = |range: &str| EdgeRange::of(range).admits(&change.version, origin);
         let highest = ranges

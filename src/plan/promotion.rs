@@ -168,7 +168,8 @@ pub fn supersede(
 ) -> Option<PackageCommit> {
     let key = RowKey::promotion(version, &change.env);
     let rebuild = state.row(&key)?.rebuild.as_ref()?;
-    if rebuild.state != RebuildState::Queued
+    // A dead one too: a retry must not bring back what a later promotion replaced (H24).
+    if !matches!(rebuild.state, RebuildState::Queued | RebuildState::Dead)
         || rebuild
             .cause
             .iter()

@@ -279,7 +279,9 @@ fn supersede(
         let Some(rebuild) = state.row(&key).and_then(|row| row.rebuild.as_ref()) else {
             continue;
         };
-        if rebuild.state != RebuildState::Queued || *version > described.version {
+        // A dead one too: a retry must not bring it back after the publish (H24).
+        let unsent = matches!(rebuild.state, RebuildState::Queued | RebuildState::Dead);
+        if !unsent || *version > described.version {
             continue;
         }
         let takes_place = would_be_base(state, described, rebuild);
