@@ -82,7 +82,7 @@ async fn with_every_fault(story: impl AsyncFn(&mut World), ambiguous_too: bool) 
                         sent[key]
                     );
                 }
-                if at_random(fault) % 4 > 0 {
+                if !at_random(fault).is_multiple_of(4) {
                     return;
                 }
                 // Another death, at rest, changes nothing.

@@ -294,7 +294,13 @@ impl World {
                 }
             }
         }
-        while let Err(_) = self.process.store.finish_work(&[item.id.clone()]).await {
+        while self
+            .process
+            .store
+            .finish_work(std::slice::from_ref(&item.id))
+            .await
+            .is_err()
+        {
             if self.process.store.is_dead() {
                 return Err(Failed);
             }
