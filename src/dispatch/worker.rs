@@ -191,21 +191,24 @@ impl Worker {
         (worker, Inbox { sender, events })
     }
 
-    /// Takes up what the store still has to do: what a process that died, or was stopped, left behind.
+    /// Takes up what the store still has to do: what a process that died, or was stopped, left behind. Changes of a
+    /// package are planned in the order in which they were accepted, as if nothing had been.
     pub async fn resume(&mut self) -> Result<usize, StoreError> {
-        let mut after: Option<String> = None;
-        let mut found = 0;
+        let mut left: Vec<Work> = Vec::new();
         loop {
-            let page = self.core.store.pending_work(after.as_deref(), PAGE).await?;
-            found += page.len();
-            let last = page.last().map(|work| work.id.clone());
+            let after = left.last().map(|work| work.id.as_str());
+            let page = self.core.store.pending_work(after, PAGE).await?;
             let full = page.len() == PAGE;
-            self.take_in(page);
-            match last {
-                Some(last) if full => after = Some(last),
-                _ => return Ok(found),
+            left.extend(page);
+            if !full {
+                break;
             }
         }
+        // The store gives them in the order of ids. A plan is due when it was accepted; sends have an order of their own.
+        left.sort_by_key(|work| work.due);
+        let found = left.len();
+        self.take_in(left);
+        Ok(found)
     }
 
     /// Works until `stop`; then starts nothing more, waits for what is under way as long as the grace allows, and

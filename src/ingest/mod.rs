@@ -13,6 +13,7 @@ mod import;
 mod promotion;
 mod publish;
 mod reach;
+mod waiting;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,16 +23,17 @@ pub use another::{another, successors};
 pub use import::{Imported, import};
 
 use crate::model::change::{Change, Planned, Verdict};
-use crate::model::decision::Decision;
 use crate::model::document::Document;
-use crate::model::edge::edges;
+use crate::model::edge::{EdgeRange, edges};
 use crate::model::id::{ChangeId, Digest};
 use crate::model::name::PackageName;
-use crate::model::package::{Kind, Millis, RebuildState, RowKey, Top};
+use crate::model::package::{Kind, Millis, RowKey, Top};
 use crate::model::work::Work;
-use crate::plan::publish::{Described, needs_another};
-use crate::plan::{Rules, rebuild};
-use crate::store::{Published, Store, StoreError, StoreErrorKind, Want, WantOpen, Write};
+use crate::plan::Rules;
+use crate::plan::attach::{Highest, highest_admitted};
+use crate::plan::publish::Described;
+use crate::semver::Version;
+use crate::store::{Published, Store, StoreError, StoreErrorKind, Want, Write};
 
 /// What every step needs.
 #[derive(Clone)]
@@ -83,9 +85,6 @@ pub type Result<T> = std::result::Result<T, IngestError>;
 /// about the same package was applied, so somebody made progress.
 const REFUSALS: usize = 200;
 
-/// How many decisions are looked through at a time for work that waits.
-const WAITING_PAGE: usize = 500;
-
 fn contention(name: &PackageName) -> IngestError {
     StoreError::new(
         StoreErrorKind::Contention,
@@ -101,7 +100,7 @@ pub async fn plan(core: &Core, id: &ChangeId, digest: &Digest) -> Result<Vec<Wor
         return Ok(Vec::new());
     };
     if change.planned.is_some() {
-        return waiting(core, &change).await;
+        return waiting::waiting(core, &change).await;
     }
     // The first document posted under the id is the change's, whichever post is planned first (H19).
     let (first, digest) = match core.store.document(id, &change.digest).await? {
@@ -132,55 +131,6 @@ pub async fn plan(core: &Core, id: &ChangeId, digest: &Digest) -> Result<Vec<Wor
         verdict = planned.verdict.code(), rebuilds = planned.rebuilds, skips = planned.skips, "planned"
     );
     Ok(outcome.work)
-}
-
-/// The work of a planned change that is not sent yet. If the answer to the last write of planning got lost (H9), whoever
-/// plans again has never heard of that work.
-async fn waiting(core: &Core, change: &Change) -> Result<Vec<Work>> {
-    let mut work = Vec::new();
-    let mut skip = 0;
-    loop {
-        let decisions = core.store.decisions(&change.id, skip, WAITING_PAGE).await?;
-        skip += decisions.len();
-        let rebuilds: Vec<(&Decision, RowKey)> = decisions
-            .iter()
-            .filter(|decision| decision.is_rebuild())
-            .filter_map(|decision| {
-                let version = decision.version.as_ref()?;
-                let key = match change.kind {
-                    Kind::Publish => RowKey::publish(version),
-                    Kind::Promotion => RowKey::promotion(version, &decision.env),
-                };
-                Some((decision, key))
-            })
-            .collect();
-        let wants: Vec<Want> = rebuilds
-            .iter()
-            .map(|(decision, key)| Want::rows(&decision.dependent, vec![key.clone()]))
-            .collect();
-        let states = core.store.packages(&wants).await?;
-        for ((decision, key), state) in rebuilds.iter().zip(&states) {
-            let rebuild = state.row(key).and_then(|row| row.rebuild.as_ref());
-            let queued = rebuild.filter(|one| {
-                one.state == RebuildState::Queued && Some(&one.id) == decision.rebuild.as_ref()
-            });
-            work.extend(queued.map(|one| rebuild::work(&state.name, key, one)));
-        }
-        if decisions.len() < WAITING_PAGE {
-            break;
-        }
-    }
-    if change.kind == Kind::Publish {
-        let want = Want {
-            open: WantOpen::All,
-            ..Want::rows(&change.name, vec![RowKey::publish(&change.version)])
-        };
-        let state = read(core, want).await?;
-        if let Some(rebuild) = needs_another(&state, &change.version) {
-            work.extend(another(core, &rebuild, "published by hand").await?);
-        }
-    }
-    Ok(work)
 }
 
 /// What planning a change came to.
@@ -218,6 +168,7 @@ fn describe(core: &Core, document: &Document, digest: &Digest) -> Described {
 struct Parents {
     tops: HashMap<PackageName, Option<Top>>,
     published: HashMap<PackageName, Arc<Vec<Published>>>,
+    highest: HashMap<(PackageName, String), Option<Version>>,
 }
 
 impl Parents {
@@ -246,27 +197,45 @@ impl Parents {
         core: &Core,
         parent: &PackageName,
         range: &str,
-    ) -> Result<Option<crate::semver::Version>> {
-        use crate::model::edge::EdgeRange;
-        use crate::plan::attach::{Highest, highest_admitted};
+    ) -> Result<Option<Version>> {
+        let asked = (parent.clone(), range.to_owned());
+        if let Some(answer) = self.highest.get(&asked) {
+            return Ok(answer.clone());
+        }
+        let answer = self.find_highest(core, parent, range).await?;
+        self.highest.insert(asked, answer.clone());
+        Ok(answer)
+    }
+
+    async fn find_highest(
+        &mut self,
+        core: &Core,
+        parent: &PackageName,
+        range: &str,
+    ) -> Result<Option<Version>> {
         self.load(core, std::iter::once(parent.clone())).await?;
         let top = self.tops.get(parent).and_then(Option::as_ref);
-        let range = EdgeRange::of(range);
-        let mut published = None;
-        loop {
-            match highest_admitted(&range, top, published.as_deref().map(Vec::as_slice)) {
-                Highest::Version(version) => return Ok(Some(version)),
-                Highest::None => return Ok(None),
-                Highest::NeedsPublished => {
-                    let all = match self.published.get(parent) {
-                        Some(all) => all.clone(),
-                        None => Arc::new(core.store.published(parent).await?),
-                    };
-                    self.published.insert(parent.clone(), all.clone());
-                    published = Some(all);
-                }
-            }
+        let parsed = EdgeRange::of(range);
+        match highest_admitted(&parsed, top, None) {
+            Highest::Version(version) => return Ok(Some(version)),
+            Highest::None => return Ok(None),
+            Highest::NeedsPublished => {}
         }
+        // A range that is one version needs no more than a look at that version.
+        if let Ok(exact) = Version::parse(range) {
+            let state = read(core, Want::rows(parent, vec![RowKey::publish(&exact)])).await?;
+            let known = state.facts(&exact).is_some_and(|facts| facts.tag.is_none());
+            return Ok(known.then_some(exact));
+        }
+        let all = match self.published.get(parent) {
+            Some(all) => all.clone(),
+            None => Arc::new(core.store.published(parent).await?),
+        };
+        self.published.insert(parent.clone(), all.clone());
+        Ok(match highest_admitted(&parsed, top, Some(&all)) {
+            Highest::Version(version) => Some(version),
+            Highest::None | Highest::NeedsPublished => None,
+        })
     }
 }
 

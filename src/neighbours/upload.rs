@@ -3,7 +3,7 @@
 //! Why it is more than a request with a body: two other machines take part, and when nothing moves it matters which
 //! of them is to blame. A registry that breaks off must never look like a build that was accepted, and must not use
 //! up the build service's patience; a receiver that stops reading must not look like a slow registry. So the body
-//! notes in a [`Watch`] what it waits for, how it failed and whether its last byte was handed over, and the wait for
+//! notes in a `Watch` what it waits for, how it failed and whether its last byte was handed over, and the wait for
 //! the reply is measured by that.
 //!
 //! The shape of the body, in this order (contract.md 2.2, *key order matters*):

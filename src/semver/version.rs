@@ -24,7 +24,7 @@ pub enum VersionError {
     /// More than [`MAX_LENGTH`] characters, white space around it included.
     #[error("a version has at most {MAX_LENGTH} characters")]
     TooLong,
-    /// Not of the form MAJOR.MINOR.PATCH[-PRERELEASE][+BUILD].
+    /// Not of the form `MAJOR.MINOR.PATCH[-PRERELEASE][+BUILD]`.
     #[error("`{0}` is not a version (MAJOR.MINOR.PATCH)")]
     Malformed(Box<str>),
     /// Major, minor or patch above [`MAX_SAFE_INTEGER`].

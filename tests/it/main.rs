@@ -3,10 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod babel;
+mod demo;
 mod failures;
 mod helpers;
 mod http;
+mod kill;
 mod neighbours;
+mod node;
+mod process;
 mod sandbox;
 mod semver;
 mod store;

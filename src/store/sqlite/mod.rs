@@ -18,6 +18,7 @@
 mod change;
 mod commit;
 mod error;
+mod lists;
 mod package;
 mod projection;
 mod readers;
@@ -75,7 +76,7 @@ impl Default for Options {
 }
 
 /// A store in a file. Dropping it is closing it.
-pub struct SqliteStore(Arc<Threads>);
+pub struct SqliteStore(Arc<Threads>, Arc<lists::Lists>);
 
 struct Threads {
     readers: Readers,
@@ -94,10 +95,11 @@ impl SqliteStore {
         let readers: Vec<_> = (0..options.readers.max(1))
             .map(|_| schema::reader(path))
             .collect::<Result<_>>()?;
-        Ok(Self(Arc::new(Threads {
+        let threads = Threads {
             readers: Readers::start(readers)?,
             writer: Writer::start(writer)?,
-        })))
+        };
+        Ok(Self(Arc::new(threads), Arc::default()))
     }
 
     /// Finishes what is queued, moves the log into the file and closes it. Every later verb answers `Away`.

@@ -17,6 +17,7 @@ use crate::store::{Published, Result, Want, WantOpen};
 
 statements! {
     STATICS = "SELECT * FROM pkg WHERE name = ?1";
+    SEQ = "SELECT seq FROM pkg WHERE name = ?1";
     TOP = "SELECT * FROM pkg_top WHERE name = ?1";
     OPEN = "SELECT wave, version FROM pkg_open WHERE name = ?1";
     OPEN_OF = "SELECT wave, version FROM pkg_open WHERE name = ?1 AND wave = ?2";
@@ -235,6 +236,11 @@ fn rebuild(id: RebuildId, row: &rusqlite::Row<'_>) -> Result<Rebuild> {
 pub(super) fn rebuild_state(text: &str) -> Result<RebuildState> {
     RebuildState::from_column(text)
         .ok_or_else(|| bug(format!("a stored rebuild is in state {text:?}")))
+}
+
+/// The count of the package's batches; 0 if it is unknown.
+pub(super) fn seq(db: &Connection, name: &PackageName) -> Result<u64> {
+    Ok(one(db, SEQ, [name.as_str()], |row| row.count("seq"))?.unwrap_or_default())
 }
 
 pub(super) fn published(db: &Connection, name: &PackageName) -> Result<Vec<Published>> {

@@ -1,6 +1,7 @@
 //! Each verb of [`Store`] as a job for the thread that it belongs to. What a verb does is in the module it names.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
@@ -94,8 +95,19 @@ impl Store for SqliteStore {
     }
 
     async fn published(&self, name: &PackageName) -> Result<Vec<Published>> {
-        let name = name.clone();
-        self.read(move |db| package::published(db, &name)).await
+        let (name, lists) = (name.clone(), self.1.clone());
+        let list: Arc<[Published]> = self
+            .read(move |db| {
+                let seq = package::seq(db, &name)?;
+                if let Some(list) = lists.get(&name, seq) {
+                    return Ok(list);
+                }
+                let list: Arc<[Published]> = package::published(db, &name)?.into();
+                lists.put(&name, seq, list.clone());
+                Ok(list)
+            })
+            .await?;
+        Ok(list.to_vec())
     }
 
     async fn names(&self, after: Option<&PackageName>, limit: usize) -> Result<Vec<PackageName>> {

@@ -68,7 +68,7 @@ async fn h3_a_duplicate_is_durable_work_too_and_ends_in_planning() {
     let again = posted(&manifest("root", "1.1.0", &[]), None);
     let accepted = accept(&core, &again).await.unwrap();
     let pending = core.store.pending_work(None, 10).await.unwrap();
-    assert_eq!(pending, [accepted.work.clone()]);
+    assert_eq!(pending, std::slice::from_ref(&accepted.work));
     let Job::Plan { change, digest } = &accepted.work.job else {
         panic!("accepting puts a plan")
     };

@@ -191,13 +191,11 @@ pub async fn picture(world: &World) -> Vec<String> {
         }
         for one in &state.rows {
             lines.extend(row(&names, &name, one));
-            if one.rebuild.is_some() {
-                let id = &one.rebuild.as_ref().unwrap().id;
+            if let Some(rebuild) = &one.rebuild {
+                let id = &rebuild.id;
                 let found = store.rebuilds(std::slice::from_ref(id)).await.unwrap();
                 // Who reserved it may have died before telling, and a publish by hand ended it before that was done again.
-                let nobody_knew = one.rebuild.as_ref().is_some_and(|rebuild| {
-                    rebuild.state == RebuildState::Superseded && rebuild.attempt == 0
-                });
+                let nobody_knew = rebuild.state == RebuildState::Superseded && rebuild.attempt == 0;
                 assert!(
                     found[0].is_some() || nobody_knew,
                     "a rebuild of {name} cannot be found by its id: {one:?}"

@@ -41,8 +41,8 @@ pub struct WatchedStore {
 pub enum Turn {
     /// The task of that number waits to make a call.
     Waits(usize, oneshot::Sender<()>),
-    /// It is done.
-    Done(usize),
+    /// A task is done.
+    Done,
 }
 
 impl WatchedStore {
@@ -101,7 +101,7 @@ pub async fn interleave(
                 Some(Turn::Waits(task, pass)) => {
                     waiting.insert(task, pass);
                 }
-                Some(Turn::Done(_)) => living -= 1,
+                Some(Turn::Done) => living -= 1,
                 None => return,
             }
         }

@@ -231,7 +231,7 @@ impl World {
                     panic!("only plans are here")
                 };
                 let planned = plan(&core, change, digest).await;
-                let _ = sender.send(Turn::Done(task));
+                let _ = sender.send(Turn::Done);
                 (item, planned)
             }));
         }
@@ -294,7 +294,13 @@ impl World {
                 }
             }
         }
-        while let Err(_) = self.process.store.finish_work(&[item.id.clone()]).await {
+        while self
+            .process
+            .store
+            .finish_work(std::slice::from_ref(&item.id))
+            .await
+            .is_err()
+        {
             if self.process.store.is_dead() {
                 return Err(Failed);
             }
