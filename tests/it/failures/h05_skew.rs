@@ -77,13 +77,13 @@ async fn met(world: &World, root: &str, version: &str, child: &str, change: &Cha
     rebuilt || attached
 }
 
-/// root@6.0.1 and child@6.0.0 (root ^6.0.0) are planned at once, in 2,000 different orders of their calls.
+/// root@6.0.1 and child@6.0.0 (root ^6.0.0) are planned at once, in 1,000 different orders of their calls.
 #[tokio::test]
 async fn h5_a_root_and_a_child_published_at_once_do_not_miss_each_other() {
     let mut world = World::new([]);
     let mut dice = Dice::new(5);
     let (mut rebuilt, mut attached) = (0, 0);
-    for round in 0..2_000 {
+    for round in 0..1_000 {
         let (root, child) = (format!("root{round}"), format!("child{round}"));
         // Sometimes neither was known before.
         if round % 4 > 0 {
@@ -122,7 +122,7 @@ async fn h5_a_root_and_a_child_published_at_once_do_not_miss_each_other() {
         }
     }
     assert!(
-        rebuilt > 200 && attached > 200,
+        rebuilt > 100 && attached > 100,
         "{rebuilt} {attached}: the orders were not different"
     );
 }

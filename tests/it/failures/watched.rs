@@ -41,7 +41,7 @@ pub struct WatchedStore {
 pub enum Turn {
     /// The task of that number waits to make a call.
     Waits(usize, oneshot::Sender<()>),
-    /// It is done.
+    /// A task is done.
     Done,
 }
 
