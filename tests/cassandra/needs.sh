@@ -46,9 +46,12 @@ fetch() { # JAVA: Cassandra and what it depends on, once
     say "Fetching Cassandra into target/cassandra/lib ..."
     [[ -n ${JAVA_HOME:-} ]] || JAVA_HOME="$(dirname "$(dirname "$(realpath "$1")")")"
     export JAVA_HOME
-    mvn --quiet --batch-mode --strict-checksums -Dstyle.color=never --file "$assets/pom.xml" dependency:copy-dependencies \
-      -DincludeScope=runtime "-DoutputDirectory=$new" </dev/null >&2 ||
+    if ! mvn --quiet --batch-mode --strict-checksums --file "$assets/pom.xml" dependency:copy-dependencies \
+      -DincludeScope=runtime "-DoutputDirectory=$new" </dev/null >"$new/mvn.log" 2>&1; then
+      cat "$new/mvn.log" >&2
       lacking "a reachable Maven repository (mvn failed, see above)"
+    fi
+    rm -f "$new/mvn.log"
     cp "$assets/pom.xml" "$new/pom.xml"
     chmod 755 "$new"
     rm -rf "$lib"

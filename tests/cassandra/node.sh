@@ -116,7 +116,11 @@ lines_of() { cat "$(log_of "$1")" 2>/dev/null | wc -l; }
 
 give_up() { # NODE WHY
   say "bin/cassandra: node $1 ($(address "$1")) $2; the end of its log:"
-  tail -n 15 "$(node_dir "$1")/log/output.log" "$(log_of "$1")" >&2 2>/dev/null || true
+  # A stack alone says little: first what was thrown.
+  cat "$(node_dir "$1")/log/output.log" "$(log_of "$1")" 2>/dev/null |
+    grep -E '^ERROR|^Caused by|Exception|OutOfMemory|^Error' | tail -n 5 >&2 || true
+  say "..."
+  tail -n 12 "$(log_of "$1")" >&2 2>/dev/null || true
   say "All of it: $(node_dir "$1")/log"
   exit 1
 }
