@@ -20,8 +20,13 @@ use crate::plan::{Increment, Rules, WithoutLine};
 /// The file that is read if none is named and it is there.
 pub const DEFAULT_FILE: &str = "feedsme.toml";
 
-/// Variables that begin with `FEEDSME_` and are no settings: they belong to the command line.
-const NOT_SETTINGS: [&str; 2] = ["FEEDSME_CONFIG", "FEEDSME_SERVER"];
+/// Variables that begin with `FEEDSME_` and are no settings: they belong to the command line or to the tests.
+const NOT_SETTINGS: [&str; 4] = [
+    "FEEDSME_CONFIG",
+    "FEEDSME_SERVER",
+    "FEEDSME_TEST_CASSANDRA",
+    "FEEDSME_CASSANDRA_JAVA",
+];
 
 /// All settings, with their defaults.
 #[derive(Clone, Debug, Serialize, Deserialize)]

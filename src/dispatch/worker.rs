@@ -25,7 +25,7 @@ use crate::neighbours::{Class, Neighbour, Outcome};
 use crate::queue::retry::Attempt;
 use crate::queue::schedule::Schedule;
 use crate::queue::{Admission, Lane, Next, Refusal, after};
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{StoreError, StoreErrorKind, all_pending};
 
 /// How many changes are planned at once.
 const PLANNING: usize = 32;
@@ -36,9 +36,6 @@ const AGAIN_AT_MOST: Millis = 60_000;
 
 /// How long a rebuild waits for the work of one that was decided before it.
 const NOT_ITS_TURN: Millis = 50;
-
-/// How much of the store's pending work is read at a time.
-const PAGE: usize = 1_000;
 
 /// What the worker is made from.
 #[derive(Clone)]
@@ -139,7 +136,7 @@ enum Done {
         result: Result<Option<Work>, IngestError>,
     },
     Finished {
-        ids: Vec<String>,
+        items: Vec<Work>,
         result: Result<(), StoreError>,
     },
 }
@@ -159,7 +156,7 @@ pub struct Worker {
     settling: usize,
     lanes: HashMap<Neighbour, Lane<String>>,
     tasks: JoinSet<Done>,
-    finished: Vec<String>,
+    finished: Vec<Work>,
     finishing: bool,
     /// How often the step of an item failed in a row.
     failures: HashMap<String, u32>,
@@ -194,16 +191,7 @@ impl Worker {
     /// Takes up what the store still has to do: what a process that died, or was stopped, left behind. Changes of a
     /// package are planned in the order in which they were accepted, as if nothing had been.
     pub async fn resume(&mut self) -> Result<usize, StoreError> {
-        let mut left: Vec<Work> = Vec::new();
-        loop {
-            let after = left.last().map(|work| work.id.as_str());
-            let page = self.core.store.pending_work(after, PAGE).await?;
-            let full = page.len() == PAGE;
-            left.extend(page);
-            if !full {
-                break;
-            }
-        }
+        let mut left = all_pending(&*self.core.store).await?;
         // The store gives them in the order of ids. A plan is due when it was accepted; sends have an order of their own.
         left.sort_by_key(|work| work.due);
         let found = left.len();
@@ -549,10 +537,10 @@ impl Worker {
                     Err(error) => self.send_again(work, &error),
                 }
             }
-            Done::Finished { ids, result } => {
+            Done::Finished { items, result } => {
                 self.finishing = false;
                 if let Err(error) = result {
-                    tracing::warn!(%error, items = ids.len(), "finished work is still in the store");
+                    tracing::warn!(%error, items = items.len(), "finished work is still in the store");
                 }
             }
         }
@@ -603,7 +591,7 @@ impl Worker {
 
     fn finish(&mut self, work: &Work) {
         self.failures.remove(&work.id);
-        self.finished.push(work.id.clone());
+        self.finished.push(work.clone());
     }
 
     fn give_back(&mut self, work: &Work) {
@@ -680,11 +668,11 @@ impl Worker {
             return;
         }
         self.finishing = true;
-        let ids = std::mem::take(&mut self.finished);
+        let items = std::mem::take(&mut self.finished);
         let store = self.core.store.clone();
         self.tasks.spawn(async move {
-            let result = store.finish_work(&ids).await;
-            Done::Finished { ids, result }
+            let result = store.finish_work(&items).await;
+            Done::Finished { items, result }
         });
     }
 }

@@ -6,6 +6,38 @@ use super::id::{ChangeId, Digest, RebuildId};
 use super::name::PackageName;
 use super::package::{Millis, RowKey};
 
+/// How many shards there are. Every replica of every version has to agree on it: it is part of the schema.
+const SHARDS: u8 = 64;
+
+/// A part of the work, which one of the living replicas takes care of (design.md 4). Ownership saves work; it is not what
+/// makes it correct.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shard(u8);
+
+impl Shard {
+    /// All shards.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..SHARDS).map(Self)
+    }
+
+    /// The shard of a package: of a change its package, of a rebuild the dependent (H2).
+    pub fn of(package: &PackageName) -> Self {
+        // FNV-1a: the same for ever, and good enough to spread names.
+        let hash = package
+            .as_str()
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        Self(u8::try_from((hash >> 32) % u64::from(SHARDS)).unwrap_or(0))
+    }
+
+    /// Its number, from 0.
+    pub fn number(self) -> i16 {
+        i16::from(self.0)
+    }
+}
+
 /// One item. Handling it is idempotent: an item may be found again after it was finished (H7, H20).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
@@ -42,6 +74,11 @@ pub enum Job {
 }
 
 impl Work {
+    /// The shard it belongs to.
+    pub fn shard(&self) -> Shard {
+        Shard::of(&self.package)
+    }
+
     /// The item that plans a change.
     pub fn plan(change: &ChangeId, digest: &Digest, package: &PackageName, due: Millis) -> Self {
         Self {

@@ -78,7 +78,7 @@ impl Remote {
     /// body cannot be sent twice.
     pub(super) fn new(neighbour: Neighbour, endpoint: &Endpoint) -> Result<Self, Unusable> {
         // Refused only when one is there already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let url = |reason: &str| Unusable::Url(neighbour, reason.to_owned());
         let mut base = Url::parse(endpoint.url.reveal().trim())
             .map_err(|error| url(&format!("{error}: {}", endpoint.url)))?;

@@ -142,7 +142,7 @@ impl Sandbox {
     /// Binds the address and serves. Must be called in a tokio runtime; the server has its own.
     pub async fn start(options: SandboxOptions) -> io::Result<Self> {
         // reqwest panics without a provider; somebody else may have installed one already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let port = if options.listen.is_ipv4() {
             tokio::net::TcpSocket::new_v4()?
         } else {

@@ -19,7 +19,9 @@
 //! * **Pages** are in the order of their key and resume after the last key seen; a page of fewer than `limit` entries
 //!   is the last.
 
+pub mod cassandra;
 pub mod lawful;
+mod lists;
 pub mod sqlite;
 
 use std::collections::BTreeMap;
@@ -34,7 +36,7 @@ use crate::model::name::PackageName;
 use crate::model::package::{
     Facts, Head, Millis, PackageState, Rebuild, RebuildState, RowKey, Slot, Stamp, Top,
 };
-use crate::model::work::Work;
+use crate::model::work::{Shard, Work};
 use crate::semver::Version;
 
 /// What failed, by what a caller can do about it.
@@ -458,13 +460,55 @@ pub enum Write {
     Work(Work),
 }
 
+/// A replica of the service, as it says itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// Its id: another one each time it starts, and what it claims rebuilds as.
+    pub id: String,
+    /// Goes up as long as it lives.
+    pub beat: i64,
+    /// Where others reach it; empty if nowhere.
+    pub address: String,
+}
+
+/// All work that is not finished, in the order of ids.
+///
+/// # Errors
+/// Those of [`Store::pending_work`].
+pub async fn all_pending(store: &dyn Store) -> Result<Vec<Work>> {
+    let mut all = Vec::new();
+    for shard in Shard::all() {
+        let mut cursor: Option<String> = None;
+        loop {
+            let (page, next) = store.pending_work(shard, cursor.as_deref()).await?;
+            all.extend(page);
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+    }
+    all.sort_by(|a, b| a.id.cmp(&b.id));
+    all.dedup_by(|a, b| a.id == b.id);
+    Ok(all)
+}
+
+/// A cursor that no page of [`Store::pending_work`] gave out.
+fn error_of_cursor(cursor: &str) -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Bug,
+        format!("{cursor:?} is no cursor of pending work"),
+    )
+}
+
 /// The verbs. See the module's text for what all of them promise.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     // ---- plain writes ---------------------------------------------------------------------------------------------
 
-    /// Writes, in this order; a death in between leaves a prefix, and so may an error. Each kind of write says what it
-    /// does where something is there already: doing all of them again changes nothing.
+    /// Writes. A work item is put only when everything before it in the list is durable; otherwise the order is open, and
+    /// a death or an error in between leaves any part of it. Each kind of write says what it does where something is
+    /// there already: doing all of them again changes nothing.
     async fn write(&self, writes: Vec<Write>) -> Result<()>;
 
     /// Accepts a change (H3): the document, then the change, then its work item, so that a death in between leaves
@@ -609,13 +653,40 @@ pub trait Store: Send + Sync + 'static {
     /// the neighbour (H12).
     async fn attempts(&self, rebuild: &RebuildId) -> Result<Vec<Attempt>>;
 
-    /// Work that is not finished, in the order of ids, after `after`: for start-up and take-over. May also return
-    /// items that were finished.
-    async fn pending_work(&self, after: Option<&str>, limit: usize) -> Result<Vec<Work>>;
+    /// A page of the work of a shard that is not finished, in no order, and where the next page begins (`None`: that
+    /// was all): for start-up and take-over. May also return items that were finished.
+    async fn pending_work(
+        &self,
+        shard: Shard,
+        cursor: Option<&str>,
+    ) -> Result<(Vec<Work>, Option<String>)>;
+
+    /// Work of these shards that another replica may have put since the last look; also some that is known (H2).
+    /// Nothing where there is one replica only.
+    async fn recent_work(&self, shards: &[Shard]) -> Result<Vec<Work>>;
 
     /// Ends work whose follow-ups are all durable.
-    async fn finish_work(&self, ids: &[String]) -> Result<()>;
+    async fn finish_work(&self, items: &[Work]) -> Result<()>;
+
+    /// Lets go of what is finished in a shard, so that no scan reads it again (H1). Only the owner of a shard does that.
+    async fn retire_work(&self, shard: Shard) -> Result<()>;
+
+    // ---- replicas ------------------------------------------------------------------------------------------------
+
+    /// Says that a replica lives: others watch whether `beat` moves, on their own clocks (H25).
+    async fn beat(&self, replica: &Replica) -> Result<()>;
+
+    /// Says that a replica has stopped.
+    async fn leave(&self, id: &str) -> Result<()>;
+
+    /// All replicas that said something of late, in no order.
+    async fn replicas(&self) -> Result<Vec<Replica>>;
+
+    // ---- the store itself ----------------------------------------------------------------------------------------
 
     /// Answers if the store can be read and written.
     async fn check(&self) -> Result<()>;
+
+    /// Finishes what was asked for; every later verb answers `Away`, or may.
+    async fn close(&self) -> Result<()>;
 }

@@ -177,7 +177,7 @@ async fn post(core: &Core, manifest: &Map<String, Value>) -> (ChangeId, Vec<Work
         panic!("accepting puts a plan")
     };
     let work = plan(core, change, digest).await.unwrap();
-    core.store.finish_work(&[accepted.work.id]).await.unwrap();
+    core.store.finish_work(&[accepted.work]).await.unwrap();
     (accepted.id, work)
 }
 
@@ -272,7 +272,7 @@ pub async fn replay(core: &Core, history: &[Publish], notices: bool) -> usize {
                     open.push_back((manifest, Some((wave.clone(), origin))));
                 }
                 core.store
-                    .finish_work(std::slice::from_ref(&item.id))
+                    .finish_work(std::slice::from_ref(item))
                     .await
                     .unwrap();
             }

@@ -290,7 +290,7 @@ impl Curl {
 
 #[tokio::test]
 async fn every_example_works_and_sigterm_ends_it_cleanly() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // With faults: they must change nothing but the number of attempts.
     let demo = Demo::start(&["--publishes", "20", "--fault"]);
     let seen = demo.lines("stays up");

@@ -86,7 +86,7 @@ pub async fn alone() -> Service {
 
 /// A service.
 pub async fn start(setup: Setup, sandbox: Option<&Sandbox>) -> Service {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let dir = tempfile::tempdir().unwrap();
     let options = Options {
         durability: Durability::Off,

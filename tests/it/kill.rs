@@ -539,5 +539,5 @@ async fn accepted_only(store: &Path, count: usize) {
         };
         accept(&core, &posted).await.unwrap();
     }
-    store.close().await.unwrap();
+    feedsme::store::Store::close(&*store).await.unwrap();
 }

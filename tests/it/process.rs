@@ -173,7 +173,7 @@ impl Drop for Program {
 
 /// A client that does not wait for ever and uses no proxy. No idle connections: the other side is killed often.
 pub fn client() -> reqwest::Client {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     reqwest::Client::builder()
         .no_proxy()
         .pool_max_idle_per_host(0)

@@ -18,7 +18,7 @@
 mod change;
 mod commit;
 mod error;
-mod lists;
+
 mod package;
 mod projection;
 mod readers;
@@ -76,7 +76,7 @@ impl Default for Options {
 }
 
 /// A store in a file. Dropping it is closing it.
-pub struct SqliteStore(Arc<Threads>, Arc<lists::Lists>);
+pub struct SqliteStore(Arc<Threads>, Arc<super::lists::Lists>);
 
 struct Threads {
     readers: Readers,
@@ -103,7 +103,7 @@ impl SqliteStore {
     }
 
     /// Finishes what is queued, moves the log into the file and closes it. Every later verb answers `Away`.
-    pub async fn close(&self) -> Result<()> {
+    async fn finish_and_close(&self) -> Result<()> {
         let threads = Arc::clone(&self.0);
         tokio::task::spawn_blocking(move || threads.close())
             .await

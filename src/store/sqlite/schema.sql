@@ -250,10 +250,12 @@ CREATE TABLE attempt (
 
 -- What is promised and not done; what is done is gone, so that starting up reads only what is left.
 CREATE TABLE work (
-  id            TEXT NOT NULL PRIMARY KEY,
+  shard         INTEGER NOT NULL,
+  id            TEXT NOT NULL,
   package       TEXT NOT NULL,
   due           INTEGER NOT NULL,
-  job           TEXT NOT NULL
+  job           TEXT NOT NULL,
+  PRIMARY KEY (shard, id)
 ) STRICT, WITHOUT ROWID;
 
 -- Written by `check`: that the file can be written is only known by writing it.

@@ -14,11 +14,11 @@ use crate::model::env::Env;
 use crate::model::id::{ChangeId, Digest, RebuildId, WaveId};
 use crate::model::name::PackageName;
 use crate::model::package::{Millis, PackageState, Slot};
-use crate::model::work::Work;
+use crate::model::work::{Shard, Work};
 use crate::semver::Version;
 use crate::store::{
     Attempt, Committed, Dependent, Line, Node, NodeKey, PackageCommit, Promotion, Published,
-    Result, Store, Want, Write,
+    Replica, Result, Store, Want, Write,
 };
 
 #[async_trait]
@@ -226,19 +226,54 @@ impl Store for SqliteStore {
         self.read(move |db| work::attempts(db, &rebuild)).await
     }
 
-    async fn pending_work(&self, after: Option<&str>, limit: usize) -> Result<Vec<Work>> {
-        let after = after.map(str::to_owned);
-        self.read(move |db| work::pending(db, after.as_deref(), limit))
-            .await
+    async fn pending_work(
+        &self,
+        shard: Shard,
+        cursor: Option<&str>,
+    ) -> Result<(Vec<Work>, Option<String>)> {
+        let after = cursor.map(str::to_owned);
+        let page = self
+            .read(move |db| work::pending(db, shard, after.as_deref(), SLICE))
+            .await?;
+        let next = page.last().filter(|_| page.len() == SLICE);
+        let next = next.map(|last| last.id.clone());
+        Ok((page, next))
     }
 
-    async fn finish_work(&self, ids: &[String]) -> Result<()> {
-        self.write_each(ids, |db, id| work::finish(db, id)).await
+    /// One process has the file: nobody else puts work.
+    async fn recent_work(&self, _shards: &[Shard]) -> Result<Vec<Work>> {
+        Ok(Vec::new())
+    }
+
+    async fn finish_work(&self, items: &[Work]) -> Result<()> {
+        self.write_each(items, work::finish).await
+    }
+
+    /// What is finished is gone.
+    async fn retire_work(&self, _shard: Shard) -> Result<()> {
+        Ok(())
+    }
+
+    /// One process has the file, and its lock says so.
+    async fn beat(&self, _replica: &Replica) -> Result<()> {
+        Ok(())
+    }
+
+    async fn leave(&self, _id: &str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn replicas(&self) -> Result<Vec<Replica>> {
+        Ok(Vec::new())
     }
 
     async fn check(&self) -> Result<()> {
         self.run(work::probe).await?;
         self.read(work::probed).await.map(drop)
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.finish_and_close().await
     }
 }
 

@@ -6,7 +6,7 @@ use super::statement::{Columns, all, json, limit, one, run, statements};
 use crate::model::decision::RebuildIndex;
 use crate::model::id::{ChangeId, RebuildId};
 use crate::model::package::{RowKey, Slot};
-use crate::model::work::Work;
+use crate::model::work::{Shard, Work};
 use crate::store::{Attempt, Result};
 
 statements! {
@@ -17,9 +17,9 @@ statements! {
         (rebuild, number, started, ended, owner, outcome, neighbour, may_have_reached, status, message)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING";
     ATTEMPTS = "SELECT * FROM attempt WHERE rebuild = ?1 ORDER BY number";
-    PUT_WORK = "INSERT INTO work (id, package, due, job) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
-    PENDING = "SELECT * FROM work WHERE id > ?1 ORDER BY id LIMIT ?2";
-    FINISH = "DELETE FROM work WHERE id = ?1";
+    PUT_WORK = "INSERT INTO work (shard, id, package, due, job) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+    PENDING = "SELECT * FROM work WHERE shard = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+    FINISH = "DELETE FROM work WHERE shard = ?1 AND id = ?2";
     PROBE = "INSERT INTO probe (one, count) VALUES (1, 1) ON CONFLICT DO UPDATE SET count = count + 1";
     PROBED = "SELECT count FROM probe WHERE one = 1";
 }
@@ -113,15 +113,25 @@ pub(super) fn put(db: &Connection, work: &Work) -> Result<()> {
         due,
         job,
     } = work;
-    run(db, PUT_WORK, params![id, package.as_str(), due, json(job)?])?;
+    let shard = work.shard().number();
+    run(
+        db,
+        PUT_WORK,
+        params![shard, id, package.as_str(), due, json(job)?],
+    )?;
     Ok(())
 }
 
-pub(super) fn pending(db: &Connection, after: Option<&str>, count: usize) -> Result<Vec<Work>> {
+pub(super) fn pending(
+    db: &Connection,
+    shard: Shard,
+    after: Option<&str>,
+    count: usize,
+) -> Result<Vec<Work>> {
     all(
         db,
         PENDING,
-        params![after.unwrap_or_default(), limit(count)],
+        params![shard.number(), after.unwrap_or_default(), limit(count)],
         |row| {
             Ok(Work {
                 id: row.plain("id")?,
@@ -133,8 +143,8 @@ pub(super) fn pending(db: &Connection, after: Option<&str>, count: usize) -> Res
     )
 }
 
-pub(super) fn finish(db: &Connection, id: &str) -> Result<()> {
-    run(db, FINISH, [id])?;
+pub(super) fn finish(db: &Connection, item: &Work) -> Result<()> {
+    run(db, FINISH, params![item.shard().number(), item.id])?;
     Ok(())
 }
 

@@ -35,7 +35,7 @@ async fn h3_what_is_answered_is_planned_whatever_step_the_first_post_died_at() {
 
             let core = world.calm();
             let accepted = accept(&core, &posted(&root, None)).await.unwrap();
-            let pending = core.store.pending_work(None, 10).await.unwrap();
+            let pending = feedsme::store::all_pending(&*core.store).await.unwrap();
             assert!(
                 pending.iter().any(|item| item.id == accepted.work.id),
                 "{fault:?}: {pending:?}"
@@ -67,13 +67,13 @@ async fn h3_a_duplicate_is_durable_work_too_and_ends_in_planning() {
     let core = world.calm();
     let again = posted(&manifest("root", "1.1.0", &[]), None);
     let accepted = accept(&core, &again).await.unwrap();
-    let pending = core.store.pending_work(None, 10).await.unwrap();
+    let pending = feedsme::store::all_pending(&*core.store).await.unwrap();
     assert_eq!(pending, std::slice::from_ref(&accepted.work));
     let Job::Plan { change, digest } = &accepted.work.job else {
         panic!("accepting puts a plan")
     };
     assert_eq!(plan(&core, change, digest).await.unwrap(), []);
-    core.store.finish_work(&[accepted.work.id]).await.unwrap();
+    core.store.finish_work(&[accepted.work]).await.unwrap();
     assert_eq!(picture(&world).await, before);
     assert_eq!(world.outside.arrived.len(), 1);
 }

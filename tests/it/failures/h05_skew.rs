@@ -26,10 +26,10 @@ async fn accepted(
     let accepted = accept(&world.calm(), &posted(&manifest, None))
         .await
         .unwrap();
-    let Job::Plan { change, digest } = accepted.work.job else {
+    let Job::Plan { change, digest } = accepted.work.job.clone() else {
         panic!("accepting puts a plan")
     };
-    world.inner.finish_work(&[accepted.work.id]).await.unwrap();
+    world.inner.finish_work(&[accepted.work]).await.unwrap();
     (change, digest)
 }
 

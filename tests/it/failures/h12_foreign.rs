@@ -105,7 +105,7 @@ async fn h12_a_409_after_a_claim_without_a_result_is_ours() {
     world.publish("root", "1.0.0", &[]).await;
     world.publish("child", "5.0.0", &[("root", "^1.0.0")]).await;
     world.publish_only("root", "1.1.0", &[]).await;
-    let work = world.inner.pending_work(None, 10).await.unwrap();
+    let work = feedsme::store::all_pending(&*world.inner).await.unwrap();
     let Job::Send { rebuild, key, .. } = &work[0].job else {
         panic!("planning puts a send")
     };

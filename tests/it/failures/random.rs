@@ -242,7 +242,7 @@ async fn one_world(seed: u64) -> usize {
     world.restart().await;
     world.settle_down().await;
     assert_eq!(
-        world.inner.pending_work(None, 10).await.unwrap(),
+        feedsme::store::all_pending(&*world.inner).await.unwrap(),
         [],
         "seed {seed}"
     );

@@ -13,10 +13,10 @@ use feedsme::model::env::Env;
 use feedsme::model::id::{ChangeId, Digest, RebuildId, WaveId};
 use feedsme::model::name::PackageName;
 use feedsme::model::package::{Millis, PackageState, Slot};
-use feedsme::model::work::Work;
+use feedsme::model::work::{Shard, Work};
 use feedsme::semver::Version;
 use feedsme::store::{
-    Attempt, Committed, Dependent, Line, Node, NodeKey, PackageCommit, Promotion, Published,
+    Attempt, Committed, Dependent, Line, Node, NodeKey, PackageCommit, Promotion, Published, Replica,
     Result, Store, Want, Write,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -154,9 +154,9 @@ impl Store for WatchedStore {
         self.inner.promote(name, env, expect, next).await
     }
 
-    async fn finish_work(&self, ids: &[String]) -> Result<()> {
+    async fn finish_work(&self, items: &[Work]) -> Result<()> {
         self.pass(Call::Named("finish_work")).await;
-        self.inner.finish_work(ids).await
+        self.inner.finish_work(items).await
     }
 
     async fn document(&self, change: &ChangeId, digest: &Digest) -> Result<Option<Vec<u8>>> {
@@ -305,9 +305,37 @@ impl Store for WatchedStore {
         self.inner.attempts(rebuild).await
     }
 
-    async fn pending_work(&self, after: Option<&str>, limit: usize) -> Result<Vec<Work>> {
+    async fn pending_work(
+        &self,
+        shard: Shard,
+        cursor: Option<&str>,
+    ) -> Result<(Vec<Work>, Option<String>)> {
         self.pass(Call::Named("pending_work")).await;
-        self.inner.pending_work(after, limit).await
+        self.inner.pending_work(shard, cursor).await
+    }
+
+    async fn recent_work(&self, shards: &[Shard]) -> Result<Vec<Work>> {
+        self.inner.recent_work(shards).await
+    }
+
+    async fn retire_work(&self, shard: Shard) -> Result<()> {
+        self.inner.retire_work(shard).await
+    }
+
+    async fn beat(&self, replica: &Replica) -> Result<()> {
+        self.inner.beat(replica).await
+    }
+
+    async fn leave(&self, id: &str) -> Result<()> {
+        self.inner.leave(id).await
+    }
+
+    async fn replicas(&self) -> Result<Vec<Replica>> {
+        self.inner.replicas().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.inner.close().await
     }
 
     async fn check(&self) -> Result<()> {

@@ -241,7 +241,7 @@ impl World {
             match task.await.unwrap() {
                 (item, Ok(work)) => {
                     self.process.put(work);
-                    self.inner.finish_work(&[item.id]).await.unwrap();
+                    self.inner.finish_work(&[item]).await.unwrap();
                 }
                 (item, Err(_)) => self.process.put(vec![item]),
             }
@@ -297,7 +297,7 @@ impl World {
         while self
             .process
             .store
-            .finish_work(std::slice::from_ref(&item.id))
+            .finish_work(std::slice::from_ref(&item))
             .await
             .is_err()
         {
@@ -340,7 +340,7 @@ impl World {
     /// What a process does not know of, nobody does until the next start. Only a change that was never answered may be
     /// so: its client posts it again.
     async fn nothing_left(&mut self) {
-        let left = self.inner.pending_work(None, 1_000).await.unwrap();
+        let left = feedsme::store::all_pending(&*self.inner).await.unwrap();
         for item in &left {
             let unanswered =
                 matches!(&item.job, Job::Plan { change, .. } if !self.answered.contains(change));
@@ -423,7 +423,7 @@ impl Process {
     }
 
     async fn resume(&mut self) -> Result<(), Failed> {
-        let work = self.store.pending_work(None, 10_000).await;
+        let work = feedsme::store::all_pending(&*self.store).await;
         self.put(work.map_err(|_| Failed)?);
         Ok(())
     }

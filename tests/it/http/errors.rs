@@ -16,10 +16,7 @@ async fn is_empty(service: &Service) {
     );
     assert!(service.core.store.names(None, 10).await.unwrap().is_empty());
     assert!(
-        service
-            .core
-            .store
-            .pending_work(None, 10)
+        feedsme::store::all_pending(&*service.core.store)
             .await
             .unwrap()
             .is_empty()

@@ -37,7 +37,7 @@ async fn ready_is_a_store_that_writes_and_a_worker_that_answers() {
     let service = alone().await;
     let body = service.read("/readyz").await;
     assert_eq!(body, serde_json::json!({"ok": true}));
-    service.store.close().await.unwrap();
+    feedsme::store::Store::close(&*service.store).await.unwrap();
     let response = service
         .client
         .get(format!("{}/readyz", service.url))
@@ -179,7 +179,7 @@ async fn a_store_that_is_away_is_503_and_says_when_to_come_back() {
     service
         .publish("root", "1.0.0", serde_json::json!({}))
         .await;
-    service.store.close().await.unwrap();
+    feedsme::store::Store::close(&*service.store).await.unwrap();
     for path in [
         "/packages",
         "/packages/root",

@@ -4,6 +4,7 @@
 //! those that list everything look only at theirs. So a database that is slow to set up is set up once.
 
 mod changes;
+mod cassandra;
 mod commits;
 mod conditions;
 mod fixtures;
@@ -74,7 +75,7 @@ macro_rules! contract {
             work::a_rebuild_is_found_by_its_id,
             work::the_first_result_of_an_attempt_stays,
             work::work_is_left_as_it_is_and_can_be_put_again,
-            work::pending_work_comes_in_pages_in_the_order_of_ids,
+            work::all_pending_work_of_a_shard_comes_page_by_page,
             work::a_store_that_works_says_so,
             reopened::everything_is_there_after_the_store_was_closed_and_opened,
         }

@@ -13,6 +13,7 @@ use feedsme::store::{
 };
 
 use super::Place;
+use super::work::pending;
 use super::fixtures::{
     change, commit, decision, env, name, package, planned, publish, rebuild, reserve, top, version,
     wave,
@@ -142,7 +143,6 @@ pub async fn everything_is_there_after_the_store_was_closed_and_opened(place: &i
         ..Want::statics(&package)
     };
     let all = async |store: &dyn Store| {
-        let before = &work.id[..work.id.len() - 1];
         [
             format!("{:?}", store.change(&change.id).await.unwrap().unwrap()),
             format!(
@@ -237,12 +237,7 @@ pub async fn everything_is_there_after_the_store_was_closed_and_opened(place: &i
             ),
             format!(
                 "{:?}",
-                store
-                    .pending_work(Some(before), 1)
-                    .await
-                    .unwrap()
-                    .first()
-                    .unwrap()
+                pending(store, &work.id).await.unwrap()
             ),
         ]
     };

@@ -212,11 +212,10 @@ async fn finished_work_is_gone() {
         .collect();
     store.put_work(&items).await.unwrap();
     store
-        .finish_work(&["w0".into(), "w3".into()])
+        .finish_work(&[items[0].clone(), items[3].clone()])
         .await
         .unwrap();
-    let left: Vec<_> = store
-        .pending_work(None, 9)
+    let left: Vec<_> = feedsme::store::all_pending(&store)
         .await
         .unwrap()
         .into_iter()

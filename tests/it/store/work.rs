@@ -5,8 +5,8 @@ use super::puts::Puts as _;
 use feedsme::model::decision::RebuildIndex;
 use feedsme::model::id::{ChangeId, Digest, RebuildId};
 use feedsme::model::package::RowKey;
-use feedsme::model::work::{Job, Work};
-use feedsme::store::Attempt;
+use feedsme::model::work::{Job, Shard, Work};
+use feedsme::store::{Attempt, Store, all_pending};
 
 use super::Place;
 use super::fixtures::{env, name, unique, version};
@@ -117,20 +117,23 @@ fn item(id: &str, due: i64) -> Work {
 pub async fn work_is_left_as_it_is_and_can_be_put_again(place: &impl Place) {
     let store = place.open().await;
     let id = format!("again/{}/1", unique());
-    let before = &id[..id.len() - 1];
     let first = item(&id, 1);
     store.put_work(std::slice::from_ref(&first)).await.unwrap();
-    store.put_work(&[item(&id, 2)]).await.unwrap();
-    assert_eq!(store.pending_work(Some(before), 1).await.unwrap(), [first]);
-    store.finish_work(std::slice::from_ref(&id)).await.unwrap();
+    store.put_work(std::slice::from_ref(&first)).await.unwrap();
+    assert_eq!(pending(&*store, &id).await, Some(first.clone()));
+    store
+        .finish_work(std::slice::from_ref(&first))
+        .await
+        .unwrap();
+    assert_eq!(pending(&*store, &id).await, None);
     // Finishing twice, or what is not there, is no mistake.
     store
-        .finish_work(&[id.clone(), format!("never/{}", unique())])
+        .finish_work(&[first, item(&format!("never/{}", unique()), 1)])
         .await
         .unwrap();
     let second = item(&id, 3);
     store.put_work(std::slice::from_ref(&second)).await.unwrap();
-    assert_eq!(store.pending_work(Some(before), 1).await.unwrap(), [second]);
+    assert_eq!(pending(&*store, &id).await, Some(second));
     store.put_work(&[]).await.unwrap();
     store.finish_work(&[]).await.unwrap();
 
@@ -141,34 +144,45 @@ pub async fn work_is_left_as_it_is_and_can_be_put_again(place: &impl Place) {
         -7,
     );
     store.put_work(std::slice::from_ref(&plan)).await.unwrap();
-    let before = &plan.id[..plan.id.len() - 1];
-    assert_eq!(store.pending_work(Some(before), 1).await.unwrap(), [plan]);
+    assert_eq!(pending(&*store, &plan.id).await, Some(plan));
 }
 
-pub async fn pending_work_comes_in_pages_in_the_order_of_ids(place: &impl Place) {
+/// The item of that id among all that are not finished.
+pub async fn pending(store: &dyn Store, id: &str) -> Option<Work> {
+    let all = all_pending(store).await.unwrap();
+    all.into_iter().find(|work| work.id == id)
+}
+
+pub async fn all_pending_work_of_a_shard_comes_page_by_page(place: &impl Place) {
     let store = place.open().await;
     let run = format!("pages/{}/", unique());
-    let mut expected: Vec<_> = (0..2_345)
+    // More than a page in one shard, and some in others.
+    let mut expected: Vec<_> = (0..1_234)
         .map(|at| item(&format!("{run}{at}"), at))
         .collect();
+    for at in 0..200 {
+        let mut other = item(&format!("{run}other/{at}"), at);
+        other.package = name(&format!("child-{at}"));
+        expected.push(other);
+    }
     expected.rotate_left(1_000);
     store.put_work(&expected).await.unwrap();
     expected.sort_by(|a, b| a.id.cmp(&b.id));
-    for limit in [1_000, 335, 2_345, 5_000] {
-        let mut seen: Vec<Work> = Vec::new();
-        while seen.len() < expected.len() {
-            let after = seen.last().map_or(run.clone(), |work| work.id.clone());
-            let page = store.pending_work(Some(&after), limit).await.unwrap();
-            assert!(!page.is_empty() && page.len() <= limit);
+    let mut seen: Vec<Work> = Vec::new();
+    for shard in Shard::all() {
+        let mut cursor: Option<String> = None;
+        loop {
+            let (page, next) = store.pending_work(shard, cursor.as_deref()).await.unwrap();
+            assert!(page.iter().all(|work| work.shard() == shard));
             seen.extend(page.into_iter().filter(|work| work.id.starts_with(&run)));
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
         }
-        assert!(seen == expected, "in pages of {limit}");
     }
-    assert_eq!(store.pending_work(None, 0).await.unwrap(), []);
-    let first = store.pending_work(None, 10).await.unwrap();
-    assert!(first.len() == 10 && first.is_sorted_by(|a, b| a.id < b.id));
-    // None is before every id.
-    assert!(first[0].id <= expected[0].id);
+    seen.sort_by(|a, b| a.id.cmp(&b.id));
+    assert!(seen == expected);
 }
 
 pub async fn a_store_that_works_says_so(place: &impl Place) {

@@ -14,7 +14,7 @@ use crate::store::Published;
 const KEPT: usize = 100_000;
 
 #[derive(Default)]
-pub(super) struct Lists(Mutex<Kept>);
+pub(crate) struct Lists(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
@@ -24,14 +24,14 @@ struct Kept {
 
 impl Lists {
     /// The list of that `seq`, if it is kept.
-    pub(super) fn get(&self, name: &PackageName, seq: u64) -> Option<Arc<[Published]>> {
+    pub(crate) fn get(&self, name: &PackageName, seq: u64) -> Option<Arc<[Published]>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (of, list) = kept.lists.get(name)?;
         (*of == seq).then(|| list.clone())
     }
 
     /// Keeps a list.
-    pub(super) fn put(&self, name: &PackageName, seq: u64, list: Arc<[Published]>) {
+    pub(crate) fn put(&self, name: &PackageName, seq: u64, list: Arc<[Published]>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.versions + list.len() > KEPT {
             *kept = Kept::default();
