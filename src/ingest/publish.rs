@@ -28,6 +28,10 @@ pub(super) async fn plan(
 ) -> Result<Outcome> {
     let source = Source::Notice(change.id.clone());
     let (state, facts) = establish(core, described, &source, json).await?;
+    if facts.notice.as_ref() != Some(&change.id) {
+        // It was published under another tag before, and stays what it is (rule 1).
+        return Ok(Outcome::new(verdict_of_repeat(change, &facts)));
+    }
     let edges = publish::edge_projections(&state, described, &facts);
     project(core, facts.stamp, edges).await?;
 
@@ -113,6 +117,16 @@ pub(super) async fn project(core: &Core, stamp: Stamp, projections: Vec<Projecti
         .map(|one| Write::Projection(stamp, one))
         .collect();
     Ok(core.store.write(writes).await?)
+}
+
+/// What a publish is whose version another publish noticed, or that is known under `latest` without a notice.
+fn verdict_of_repeat(change: &Change, facts: &Facts) -> Verdict {
+    match (&facts.notice, &change.tag) {
+        (None, Some(tag)) => Verdict::Tagged { tag: tag.clone() },
+        (noticed_by, _) => Verdict::Duplicate {
+            of: noticed_by.clone().unwrap_or_else(|| change.id.clone()),
+        },
+    }
 }
 
 fn verdict(

@@ -92,7 +92,16 @@ pub fn step(state: &PackageState, described: &Described, source: &Source, now: M
         Source::Notice(change) => Some(change),
         Source::Known => None,
     };
-    if known.is_some_and(|facts| facts.noticed.is_some() || notice.is_none()) {
+    // `npm dist-tag add`: what came under a tag of its own is published under `latest` now. Never the other way round.
+    let raised = notice
+        .and(known)
+        .filter(|facts| facts.noticed.is_some() && facts.tag.is_some() && described.tag.is_none());
+    let done = |facts: &Facts| {
+        notice.is_none()
+            || facts.noticed.is_some()
+            || (facts.tag.is_none() && described.tag.is_some())
+    };
+    if raised.is_none() && known.is_some_and(done) {
         return Step::Done;
     }
 
@@ -137,7 +146,9 @@ pub fn step(state: &PackageState, described: &Described, source: &Source, now: M
         tag: described.tag.clone(),
         origin,
         previous: None,
-        tarball_of: answered.map(|rebuild| rebuild.tarball_of.clone()),
+        tarball_of: answered
+            .map(|rebuild| rebuild.tarball_of.clone())
+            .or_else(|| known.and_then(|facts| facts.tarball_of.clone())),
         stamp,
         dropped,
         took_place: Vec::new(),
@@ -151,7 +162,9 @@ pub fn step(state: &PackageState, described: &Described, source: &Source, now: M
         commit.statics.dependent_of = Some(None);
     }
     if notice.is_some() {
-        let born = row.map_or(state.seq, |row| row.born);
+        let born = row
+            .filter(|_| raised.is_none())
+            .map_or(state.seq, |row| row.born);
         decide_head(state, described, born, &mut facts, &mut commit);
     }
 

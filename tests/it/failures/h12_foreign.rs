@@ -1,6 +1,7 @@
 //! H12: somebody else's version is not credited to us, and ours is not taken for somebody else's.
 
 use feedsme::dispatch::claim;
+use feedsme::model::id::ChangeId;
 use feedsme::model::package::{RebuildState, RowKey};
 use feedsme::model::work::Job;
 
@@ -133,8 +134,7 @@ async fn h12_the_notice_of_a_rebuild_never_sent_answers_nothing() {
     world
         .publish_only("child", "5.0.1-0", &[("root", "^1.0.0")])
         .await;
-    let id =
-        feedsme::model::id::ChangeId::of_publish(&"child".parse_name(), &"5.0.1-0".parse_version());
+    let id = ChangeId::of_publish(&"child".parse_name(), &"5.0.1-0".parse_version(), None);
     let change = world.inner.change(&id).await.unwrap().unwrap();
     assert_eq!(change.planned.unwrap().verdict.code(), "took_place");
     world.settle_down().await;

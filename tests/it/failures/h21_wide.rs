@@ -120,7 +120,7 @@ async fn h21_a_publish_reads_and_writes_only_its_own_ranges() {
     assert_eq!(reads(watched.take()), 0);
     publish(&core, "root", "1.1.0", &[]).await;
     assert_eq!(reads(watched.take()), 1);
-    let id = feedsme::model::id::ChangeId::of_publish(&root, &"1.1.0".parse_version());
+    let id = feedsme::model::id::ChangeId::of_publish(&root, &"1.1.0".parse_version(), None);
     let decisions = world.inner.decisions(&id, 0, 10).await.unwrap();
     assert_eq!(decisions[0].base, Some("1.0.0".parse_version()));
 }
