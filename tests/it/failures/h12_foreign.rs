@@ -1,6 +1,6 @@
 //! H12: somebody else's version is not credited to us, and ours is not taken for somebody else's.
 
-use feedsme::dispatch::claim;
+use feedsme::dispatch::{Claim, claim};
 use feedsme::model::id::ChangeId;
 use feedsme::model::package::{RebuildState, RowKey};
 use feedsme::model::work::Job;
@@ -110,10 +110,10 @@ async fn h12_a_409_after_a_claim_without_a_result_is_ours() {
     let Job::Send { rebuild, key, .. } = &work[0].job else {
         panic!("planning puts a send")
     };
-    let claimed = claim(world.core(), "dies", rebuild, &work[0].package, key)
-        .await
-        .unwrap()
-        .unwrap();
+    let claim = claim(world.core(), "dies", rebuild, &work[0].package, key).await;
+    let Claim::Claimed(claimed) = claim.unwrap() else {
+        panic!("it is to be sent")
+    };
     world.outside.receive(&claimed);
     world.restart().await;
     world.settle_down().await;
