@@ -261,12 +261,9 @@ pub async fn run(settings: &Settings) -> Result<(), AppError> {
     if settings.listen.ip().is_loopback() {
         println!("only programs on this machine can reach it: there are no tokens yet");
     }
-    let failed = tokio::select! {
-        told = told_to_stop() => told.err().map(|error| error.to_string()),
-        failed = running.failed() => Some(failed),
-    };
-    if let Some(error) = &failed {
-        tracing::error!(error, "stopping");
+    let ended = ended(&mut running, told_to_stop()).await;
+    if let Err(error) = &ended {
+        tracing::error!(%error, "stopping");
     }
     tracing::info!("stopping");
     let stopping = running.stop();
@@ -278,8 +275,90 @@ pub async fn run(settings: &Settings) -> Result<(), AppError> {
             tracing::error!("stopping took too long");
         }
     }
-    match failed {
-        None => Ok(()),
-        Some(error) => Err(AppError::Ended(error)),
+    ended
+}
+
+/// Waits until it is told to stop, or the service ends by itself, which is an error.
+async fn ended(
+    running: &mut Running,
+    told: impl Future<Output = std::io::Result<()>>,
+) -> Result<(), AppError> {
+    tokio::select! {
+        told = told => told.map_err(|error| AppError::Ended(error.to_string())),
+        failed = running.failed() => Err(AppError::Ended(failed)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::neighbours::Endpoint;
+    use crate::settings::StoreAddress;
+
+    /// A service whose neighbours are away.
+    fn settings(store: &Path) -> Settings {
+        let nobody = Endpoint::new("http://127.0.0.1:9");
+        Settings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            store: StoreAddress {
+                path: store.to_owned(),
+                synchronous: false,
+            },
+            build_service: Some(nobody.clone()),
+            registry: Some(nobody),
+            shutdown_grace: Duration::from_millis(100),
+            ..Settings::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn to_be_told_to_stop_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut running = start(&settings(&dir.path().join("a"))).await.unwrap();
+        ended(&mut running, async { Ok(()) }).await.unwrap();
+        running.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_ends_by_itself_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut running = start(&settings(&dir.path().join("a"))).await.unwrap();
+        running.working.abort();
+        let error = ended(&mut running, pending()).await.unwrap_err();
+        assert!(
+            matches!(&error, AppError::Ended(why) if why.starts_with("the worker")),
+            "{error}"
+        );
+        running.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ends_by_itself_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut running = start(&settings(&dir.path().join("a"))).await.unwrap();
+        running.server.stop(false).await;
+        let error = ended(&mut running, pending()).await.unwrap_err();
+        assert!(
+            matches!(&error, AppError::Ended(why) if why.starts_with("the server")),
+            "{error}"
+        );
+        running.stop().await;
+    }
+
+    /// However its path is written; and free again when the first one has stopped.
+    #[tokio::test]
+    async fn a_store_that_is_in_use_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, link) = (dir.path().join("store"), dir.path().join("link"));
+        let running = start(&settings(&store)).await.unwrap();
+        std::os::unix::fs::symlink(&store, &link).unwrap();
+        for path in [&store, &link, &dir.path().join("./store")] {
+            let again = start(&settings(path)).await.err();
+            assert!(matches!(again, Some(AppError::InUse(_))), "{again:?}");
+        }
+        running.stop().await;
+        start(&settings(&link)).await.unwrap().stop().await;
     }
 }

@@ -14,7 +14,7 @@ use toml::{Table, Value};
 
 use crate::model::edge::EdgeFields;
 use crate::model::env::Environments;
-use crate::neighbours::endpoint::{Endpoint, duration};
+use crate::neighbours::endpoint::{Endpoint, at_least_one, duration};
 use crate::plan::{Increment, Rules, WithoutLine};
 
 /// The file that is read if none is named and it is there.
@@ -48,8 +48,9 @@ pub struct Settings {
     /// Which fields of a manifest make edges: `dependencies`, always, and `optional` and `peer`.
     pub edges: Vec<EdgeField>,
     /// The largest document that is accepted, attachments not counted, in bytes.
+    #[serde(deserialize_with = "at_least_one")]
     pub document_limit: usize,
-    /// The largest body that is accepted, in bytes.
+    /// The largest body that is accepted, in bytes; no less than `document_limit`.
     pub body_limit: u64,
     /// How long a stop waits for what is being sent.
     #[serde(with = "duration")]
@@ -155,7 +156,9 @@ impl TryFrom<String> for StoreAddress {
                 ));
             }
         };
-        if path.is_empty() {
+        // SQLite would keep the first two in memory, each of our connections one of its own.
+        let no_file = path.starts_with(':') || path.starts_with("file:") || path.ends_with('/');
+        if path.is_empty() || no_file {
             return Err(format!("store {text:?} names no file; {right}"));
         }
         Ok(Self {
@@ -222,6 +225,7 @@ impl Settings {
         })?;
         settings.rules()?;
         settings.check_listen()?;
+        settings.check_limits()?;
         Ok(settings)
     }
 
@@ -244,6 +248,17 @@ impl Settings {
                 peer: self.edges.contains(&EdgeField::Peer),
             },
         })
+    }
+
+    fn check_limits(&self) -> Result<(), SettingsError> {
+        let (body, document) = (self.body_limit, self.document_limit);
+        if usize::try_from(body).is_ok_and(|body| body < document) {
+            let text = format!(
+                "body_limit {body} is less than document_limit {document}: a document is part of a body"
+            );
+            return Err(SettingsError::Wrong("settings".into(), text));
+        }
+        Ok(())
     }
 
     fn check_listen(&self) -> Result<(), SettingsError> {
@@ -487,7 +502,8 @@ mod tests {
                 "promote_without_line" => "highest",
                 "edges" => "[\"dependencies\", \"peer\"]",
                 "duplicate_window" | "shutdown_grace" | "connect_timeout" | "idle_timeout" => "5s",
-                "document_limit" | "body_limit" | "concurrency" => "7",
+                "document_limit" | "concurrency" => "7",
+                "body_limit" => "7000000",
                 "log_format" => "json",
                 _ => "text",
             };
@@ -516,6 +532,33 @@ mod tests {
         assert!(wrong(&[("FEEDSME_LISTEN", "0.0.0.0:80")], &[]).contains("loopback"));
         assert!(wrong(&[("FEEDSME_EDGES", "[\"peer\"]")], &[]).contains("dependencies"));
         assert!(wrong(&[("FEEDSME_ENVIRONMENTS", "[]")], &[]).contains("at least one environment"));
+        for store in [
+            "sqlite::memory:",
+            "sqlite:",
+            "sqlite:file::memory:",
+            "sqlite:file:x",
+            "sqlite:/tmp/",
+        ] {
+            let error = wrong(&[], &[("store", store)]);
+            assert!(
+                error.contains("flag --store") && error.contains("names no file"),
+                "{error}"
+            );
+        }
+        let error = wrong(&[("FEEDSME_REGISTRY__CONCURRENCY", "0")], &[]);
+        assert!(
+            error.contains("FEEDSME_REGISTRY__CONCURRENCY") && error.contains("at least 1"),
+            "{error}"
+        );
+        assert!(wrong(&[], &[("document_limit", "0")]).contains("--document-limit: must be"));
+        let limits = [("document_limit", "5001"), ("body_limit", "5000")];
+        assert!(wrong(&[], &limits).contains("body_limit 5000 is less than document_limit 5001"));
+        load(&[], &[("document_limit", "5000"), ("body_limit", "5000")]).unwrap();
+        let error = wrong(&[("FEEDSME_ENVIRONMENTS", "dev,staging")], &[]);
+        assert!(
+            error.contains("environment \"staging\"") && error.contains("\"test\""),
+            "{error}"
+        );
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "listen = \"127.0.0.1:1\"\nlisten_on = 3\n").unwrap();
         let error = Settings::load(Some(file.path()), std::iter::empty(), &[])

@@ -128,7 +128,7 @@ impl<'a> Play<'a> {
                 step.now(|| at_work(publish, &seen));
                 self.by_hand += 1;
                 self.publish_by_hand(publish).await?;
-                let id = ChangeId::of_publish(&publish.name, &publish.version);
+                let id = ChangeId::of_publish(&publish.name, &publish.version, None);
                 seen.planned(self.stage, &id).await?;
                 step.inc(1);
             }

@@ -16,6 +16,7 @@ use crate::model::package::{Millis, Rebuild, RebuildState, RowKey};
 use crate::model::work::Work;
 use crate::neighbours::{Neighbour, Outcome};
 use crate::plan::rebuild;
+use crate::queue::retry::delay_ms;
 use crate::queue::{DeadReason, Next};
 use crate::store::{
     Attempt, Committed, Expect, PackageCommit, RebuildPatch, RowWrite, Want, Write,
@@ -48,8 +49,19 @@ pub async fn is_its_turn(
     Ok(first.is_none_or(|first| first >= order))
 }
 
-/// Claims the rebuild of a work item. `None` if there is nothing to send: it was accepted, ended, or is another one by
-/// now; then what is [`unfinished`] about it is done and the item is finished. A claim that nobody is working on any more is taken over: within one process the
+/// What became of a [`claim`].
+#[derive(Clone, Debug)]
+pub enum Claim {
+    /// It is ours to send.
+    Claimed(Box<Claimed>),
+    /// It waits for a retry until then (milliseconds): the item was put before that was decided, and outlived a death.
+    NotBefore(Millis),
+    /// There is nothing to send: it was accepted, ended, or is another one by now. Then what is [`unfinished`] about it is
+    /// done and the item is finished.
+    Nothing,
+}
+
+/// Claims the rebuild of a work item. A claim that nobody is working on any more is taken over: within one process the
 /// [`worker`] never has an item twice, and a store has one process (SQLite).
 pub async fn claim(
     core: &Core,
@@ -57,7 +69,7 @@ pub async fn claim(
     id: &RebuildId,
     name: &PackageName,
     key: &RowKey,
-) -> Result<Option<Claimed>> {
+) -> Result<Claim> {
     loop {
         let state = core
             .store
@@ -68,14 +80,19 @@ pub async fn claim(
         let Some(rebuild) =
             rebuild.filter(|rebuild| rebuild.id == *id && !rebuild.state.is_ended())
         else {
-            return Ok(None);
+            return Ok(Claim::Nothing);
         };
+        if rebuild.state == RebuildState::Queued && rebuild.due > core.clock.now() {
+            return Ok(Claim::NotBefore(rebuild.due));
+        }
         let attempts = core.store.attempts(id).await?;
         let result = |number: u32| attempts.iter().find(|one| one.number == number);
         let last = result(rebuild.attempt).filter(|_| rebuild.state == RebuildState::Sending);
         match last {
             // Somebody else's: see `unfinished`.
-            Some(last) if last.outcome == SENT || last.outcome == FOREIGN => return Ok(None),
+            Some(last) if last.outcome == SENT || last.outcome == FOREIGN => {
+                return Ok(Claim::Nothing);
+            }
             Some(last) if last.outcome == DEAD => {
                 let patch = RebuildPatch {
                     state: Some(RebuildState::Dead),
@@ -84,7 +101,19 @@ pub async fn claim(
                     ..RebuildPatch::default()
                 };
                 patch_row(core, name, key, &rebuild, patch).await?;
-                return Ok(None);
+                return Ok(Claim::Nothing);
+            }
+            // Whoever recorded it died before the row said until when it waits.
+            Some(last) if last.outcome == RETRY => {
+                let tries = rebuild.tries + 1;
+                let patch = RebuildPatch {
+                    state: Some(RebuildState::Queued),
+                    tries: Some(tries),
+                    due: Some(last.ended.saturating_add(delay_ms(tries))),
+                    ..RebuildPatch::default()
+                };
+                patch_row(core, name, key, &rebuild, patch).await?;
+                continue;
             }
             _ => {}
         }
@@ -104,13 +133,13 @@ pub async fn claim(
                 owner: Some(owner.to_owned()),
                 ..rebuild
             };
-            return Ok(Some(Claimed {
+            return Ok(Claim::Claimed(Box::new(Claimed {
                 name: name.clone(),
                 key: key.clone(),
                 rebuild,
                 may_have_reached_before,
                 started: core.clock.now(),
-            }));
+            })));
         }
     }
 }
@@ -152,6 +181,7 @@ fn somebody_elses(name: &PackageName, key: &RowKey) -> String {
 /// The outcome text of an attempt that the neighbour accepted.
 pub const SENT: &str = "sent";
 
+const RETRY: &str = "retry";
 const DEAD: &str = "dead";
 const FOREIGN: &str = "foreign";
 
@@ -210,27 +240,29 @@ async fn again(core: &Core, claimed: &Claimed, due: Millis, counted: u32) -> Res
         due: Some(due),
         ..RebuildPatch::default()
     };
-    // The item first: a death in between leaves one item too many, which finds nothing to do.
+    // The row first, which says until when it waits: a death in between leaves the item of this attempt, which finds that.
+    if patch_row(core, name, key, rebuild, patch).await? == Committed::Refused {
+        // Its notice came meanwhile, so there is nothing to send again; or this was done before and its answer got lost,
+        // so there is (H7).
+        let want = Want::rows(name, vec![key.clone()]);
+        let state = core.store.packages(&[want]).await?.pop();
+        let there = state.and_then(|state| state.row(key).and_then(|row| row.rebuild.clone()));
+        let queued = there.is_some_and(|there| {
+            there.id == rebuild.id
+                && there.state == RebuildState::Queued
+                && there.attempt == rebuild.attempt
+        });
+        if !queued {
+            return Ok(None);
+        }
+    }
     let later = Rebuild {
         due,
         ..rebuild.clone()
     };
     let work = rebuild::work(name, key, &later);
     core.store.write(vec![Write::Work(work.clone())]).await?;
-    if patch_row(core, name, key, rebuild, patch).await? == Committed::Applied {
-        return Ok(Some(work));
-    }
-    // Refused: its notice came meanwhile, so there is nothing to send again; or this was done before and its answer got
-    // lost, so there is (H7).
-    let want = Want::rows(name, vec![key.clone()]);
-    let state = core.store.packages(&[want]).await?.pop();
-    let there = state.and_then(|state| state.row(key).and_then(|row| row.rebuild.clone()));
-    let queued = there.is_some_and(|there| {
-        there.id == rebuild.id
-            && there.state == RebuildState::Queued
-            && there.attempt == rebuild.attempt
-    });
-    Ok(queued.then_some(work))
+    Ok(Some(work))
 }
 
 /// Sends a dead rebuild once more, at an operator's wish. `None` if it is not dead (H24: a superseded one is refused).
@@ -296,7 +328,7 @@ async fn patch_row(
 fn text(next: Next) -> &'static str {
     match next {
         Next::Sent | Next::SentEarlier => SENT,
-        Next::RetryAt { .. } => "retry",
+        Next::RetryAt { .. } => RETRY,
         Next::PauseLane { .. } => "paused",
         Next::Dead { .. } => DEAD,
         Next::Foreign => FOREIGN,

@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Claimed, Neighbours, claim, is_its_turn, settle, target, unfinished};
+use super::{Answer, Claim, Claimed, Neighbours, claim, is_its_turn, settle, target, unfinished};
 use crate::ingest::{Core, IngestError, plan};
 use crate::model::id::{ChangeId, RebuildId};
 use crate::model::name::PackageName;
@@ -123,9 +123,8 @@ enum Done {
         /// What goes on where nothing was claimed.
         more: Option<Work>,
     },
-    NotItsTurn {
-        work: Work,
-    },
+    /// Nothing was claimed: it is another one's turn, or it waits for a retry.
+    NotYet { work: Work, due: Millis },
     Answered {
         work: Work,
         claimed: Box<Claimed>,
@@ -419,21 +418,23 @@ impl Worker {
                     order,
                 } = &work.job
                 else {
-                    return Ok(Some((None, None)));
+                    return Ok(Ok((None, None)));
                 };
                 if !is_its_turn(&core, &work.package, key, *order).await? {
-                    return Ok(None);
+                    return Ok(Err(core.clock.now() + NOT_ITS_TURN));
                 }
-                let claimed = claim(&core, &owner, rebuild, &work.package, key).await?;
-                let more = match &claimed {
-                    Some(_) => None,
-                    None => unfinished(&core, rebuild, &work.package, key).await?,
-                };
-                Ok(Some((claimed.map(Box::new), more)))
+                match claim(&core, &owner, rebuild, &work.package, key).await? {
+                    Claim::Claimed(claimed) => Ok(Ok((Some(claimed), None))),
+                    Claim::NotBefore(due) => Ok(Err(due)),
+                    Claim::Nothing => {
+                        let more = unfinished(&core, rebuild, &work.package, key).await?;
+                        Ok(Ok((None, more)))
+                    }
+                }
             };
             let (result, more) = match caught(step).await.unwrap_or_else(|| Err(dead_step())) {
-                Ok(None) => return Done::NotItsTurn { work },
-                Ok(Some((claimed, more))) => (Ok(claimed), more),
+                Ok(Err(due)) => return Done::NotYet { work, due },
+                Ok(Ok((claimed, more))) => (Ok(claimed), more),
                 Err(error) => (Err(error), None),
             };
             Done::Claimed { work, result, more }
@@ -493,10 +494,9 @@ impl Worker {
                     self.send_again(work, &error);
                 }
             },
-            Done::NotItsTurn { work } => {
+            Done::NotYet { work, due } => {
                 self.give_back(&work);
                 self.abandon(&work);
-                let due = self.core.clock.now() + NOT_ITS_TURN;
                 self.put_back(work, due);
             }
             Done::Answered {

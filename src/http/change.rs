@@ -82,7 +82,7 @@ async fn read(
     payload: &mut web::Payload,
 ) -> Result<(Posted, Option<Instant>)> {
     let headers = request.headers();
-    let deadline = Query::of(request)?
+    let deadline = Query::lenient(request)?
         .wait()?
         .map(|wait| Instant::now() + wait);
     let key = params::idempotency_key(headers)?;

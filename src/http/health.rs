@@ -2,23 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::timeout;
 
 use super::errors::{ApiError, Result, ok};
+use super::params::Query;
 use super::server::{ApiState, ServerOptions};
 use crate::query::time::Time;
 
-/// GET `/healthcheck`, `/healthcheck.html`, `/livez`: the process answers (contract.md 1.2).
+/// GET `/healthcheck`, `/healthcheck.html`, `/livez`: the process answers (contract.md 1.2). Whatever the query says: load
+/// balancers add things of their own, and an answer other than 200 would take the service out of traffic.
 pub async fn alive() -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/plain; charset=utf-8")
         .body("ok")
 }
 
-/// GET `/readyz`: the store can be read and written, and the worker answers; else 503.
+/// GET `/readyz`: the store can be read and written, and the worker answers; else 503. Whatever the query says, as above.
 pub async fn ready(
     state: web::Data<ApiState>,
     options: web::Data<ServerOptions>,
@@ -60,7 +62,9 @@ struct StatusView {
 pub async fn status(
     state: web::Data<ApiState>,
     options: web::Data<ServerOptions>,
+    request: HttpRequest,
 ) -> Result<HttpResponse> {
+    Query::of(&request, &[])?;
     let Ok(Some(status)) = timeout(options.ready_timeout, state.inbox.status()).await else {
         return Err(ApiError::unavailable(
             "worker_away",

@@ -22,8 +22,27 @@ const MAX_KEY: usize = 200;
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads the query string of a request.
-    pub fn of(request: &HttpRequest) -> Result<Self> {
+    /// Reads the query string of a request that may have these parameters and no other.
+    pub fn of(request: &HttpRequest, known: &[&str]) -> Result<Self> {
+        let query = Self::lenient(request)?;
+        let unknown = query.0.iter().find(|(key, _)| !known.contains(&&**key));
+        let Some((key, _)) = unknown else {
+            return Ok(query);
+        };
+        let key = clip(key);
+        let text = match known {
+            [] => format!("query: {key:?} is not a parameter here: there are none"),
+            known => format!(
+                "query: {key:?} is not a parameter here: use {}",
+                known.join(", ")
+            ),
+        };
+        Err(ApiError::invalid("unknown_parameter", key, text))
+    }
+
+    /// Reads the query string of a request whose other parameters do not matter: clients that post changes may add
+    /// what they like.
+    pub fn lenient(request: &HttpRequest) -> Result<Self> {
         let pairs =
             actix_web::web::Query::<Vec<(String, String)>>::from_query(request.query_string());
         let text = "is not a query string";

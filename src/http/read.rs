@@ -11,9 +11,12 @@ use crate::query;
 
 type State = web::Data<ApiState>;
 
+/// The parameters of a list.
+const PAGED: &[&str] = &["limit", "cursor"];
+
 /// GET `/changes`: newest first.
 pub async fn changes(state: State, request: HttpRequest) -> Result<HttpResponse> {
-    let query = Query::of(&request)?;
+    let query = Query::of(&request, PAGED)?;
     let after = query.cursor(query::change::changes_after)?;
     Ok(ok(&query::change::changes(
         &*state.core.store,
@@ -29,7 +32,7 @@ pub async fn change(
     request: HttpRequest,
     id: web::Path<String>,
 ) -> Result<HttpResponse> {
-    let query = Query::of(&request)?;
+    let query = Query::of(&request, PAGED)?;
     let (limit, skip) = (
         query.limit()?,
         query.cursor(query::change::decisions_after)?.unwrap_or(0),
@@ -43,7 +46,7 @@ pub async fn change(
 
 /// GET `/packages`: the names of managed packages, in order.
 pub async fn packages(state: State, request: HttpRequest) -> Result<HttpResponse> {
-    let query = Query::of(&request)?;
+    let query = Query::of(&request, PAGED)?;
     let after = query.cursor(query::package::packages_after)?;
     Ok(ok(&query::package::packages(
         &*state.core.store,
@@ -59,7 +62,7 @@ pub async fn package(
     request: HttpRequest,
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
-    let (name, query) = (params::package(&name)?, Query::of(&request)?);
+    let (name, query) = (params::package(&name)?, Query::of(&request, &["limit"])?);
     let environments = &state.core.rules.environments;
     let found =
         query::package::package(&*state.core.store, environments, &name, query.limit()?).await?;
@@ -72,7 +75,7 @@ pub async fn versions(
     request: HttpRequest,
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
-    let (name, query) = (params::package(&name)?, Query::of(&request)?);
+    let (name, query) = (params::package(&name)?, Query::of(&request, PAGED)?);
     let below = query.cursor(query::package::versions_after)?;
     let found =
         query::package::versions(&*state.core.store, &name, below.as_ref(), query.limit()?).await?;
@@ -85,7 +88,7 @@ pub async fn dependents(
     request: HttpRequest,
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
-    let (name, query) = (params::package(&name)?, Query::of(&request)?);
+    let (name, query) = (params::package(&name)?, Query::of(&request, PAGED)?);
     let after = query.cursor(query::package::dependents_after)?;
     let found =
         query::package::dependents(&*state.core.store, &name, after.as_ref(), query.limit()?)
@@ -99,7 +102,7 @@ pub async fn parents(
     request: HttpRequest,
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
-    let (name, query) = (params::package(&name)?, Query::of(&request)?);
+    let (name, query) = (params::package(&name)?, Query::of(&request, PAGED)?);
     let skip = query.cursor(query::package::parents_after)?.unwrap_or(0);
     let found = query::package::parents(&*state.core.store, &name, skip, query.limit()?).await?;
     Ok(ok(&known(found, &name)?))
@@ -111,7 +114,7 @@ pub async fn lines(
     request: HttpRequest,
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
-    let (name, query) = (params::package(&name)?, Query::of(&request)?);
+    let (name, query) = (params::package(&name)?, Query::of(&request, PAGED)?);
     let below = query.cursor(query::package::lines_after)?;
     let found =
         query::package::lines(&*state.core.store, &name, below.as_ref(), query.limit()?).await?;
@@ -128,7 +131,12 @@ fn known<T>(found: Option<T>, name: &PackageName) -> Result<T> {
 }
 
 /// GET `/release-line/{package}`: the head line, as the warehouse gives it (contract.md 6).
-pub async fn head_line(state: State, name: web::Path<String>) -> Result<HttpResponse> {
+pub async fn head_line(
+    state: State,
+    request: HttpRequest,
+    name: web::Path<String>,
+) -> Result<HttpResponse> {
+    Query::of(&request, &[])?;
     let name = params::package(&name)?;
     let found = query::line::line(&*state.core.store, &name, None).await?;
     let found = found.ok_or_else(|| line_not_found(format!("ReleaseLine not found for {name}")))?;
@@ -136,7 +144,12 @@ pub async fn head_line(state: State, name: web::Path<String>) -> Result<HttpResp
 }
 
 /// GET `/release-line/{package}/{version}`.
-pub async fn line(state: State, path: web::Path<(String, String)>) -> Result<HttpResponse> {
+pub async fn line(
+    state: State,
+    request: HttpRequest,
+    path: web::Path<(String, String)>,
+) -> Result<HttpResponse> {
+    Query::of(&request, &[])?;
     let (name, version) = (params::package(&path.0)?, params::version(&path.1)?);
     let found = query::line::line(&*state.core.store, &name, Some(&version)).await?;
     let found = found

@@ -1,10 +1,11 @@
 //! One rebuild, and its retry.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use super::errors::{ApiError, Result, ok};
+use super::params::Query;
 use super::server::ApiState;
 use crate::dispatch;
 use crate::model::id::RebuildId;
@@ -18,7 +19,12 @@ fn not_found() -> ApiError {
 }
 
 /// GET `/rebuilds/{id}`: what it was made from, where it stands, every attempt, why it ended.
-pub async fn rebuild(state: State, id: web::Path<String>) -> Result<HttpResponse> {
+pub async fn rebuild(
+    state: State,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse> {
+    Query::of(&request, &[])?;
     let id = RebuildId::new(id.into_inner());
     let found = query::rebuild::rebuild(&*state.core.store, &id).await?;
     Ok(ok(&found.ok_or_else(not_found)?))
@@ -26,7 +32,12 @@ pub async fn rebuild(state: State, id: web::Path<String>) -> Result<HttpResponse
 
 /// POST `/rebuilds/{id}/retry`: sends a rebuild that was given up once more, with the same version and id. 409 if it is not
 /// given up (H24).
-pub async fn retry(state: State, id: web::Path<String>) -> Result<HttpResponse> {
+pub async fn retry(
+    state: State,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse> {
+    Query::of(&request, &[])?;
     let id = RebuildId::new(id.into_inner());
     let store = &*state.core.store;
     let index = query::rebuild::index(store, &id)

@@ -45,7 +45,9 @@ pub async fn accept(core: &Core, posted: &Posted) -> Result<Accepted> {
     let json = document.bytes();
     let digest = Digest::of(&json);
     let id = match (kind, &posted.key) {
-        (Kind::Publish, _) => ChangeId::of_publish(&document.name, &document.version),
+        (Kind::Publish, _) => {
+            ChangeId::of_publish(&document.name, &document.version, document.tag.as_deref())
+        }
         (Kind::Promotion, Some(key)) => {
             // Another `promote` is another promotion (rule 13), whatever the key.
             let key = format!("{key} {}", posted.promote);

@@ -15,8 +15,10 @@ mod publish;
 mod reach;
 mod waiting;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 pub use accept::{Accepted, Posted, accept};
 pub use another::{another, successors};
@@ -24,10 +26,10 @@ pub use import::{Imported, import};
 
 use crate::model::change::{Change, Planned, Verdict};
 use crate::model::document::Document;
-use crate::model::edge::{EdgeRange, edges};
+use crate::model::edge::{Edge, EdgeRange, edges};
 use crate::model::id::{ChangeId, Digest};
 use crate::model::name::PackageName;
-use crate::model::package::{Kind, Millis, RowKey, Top};
+use crate::model::package::{Kind, Millis, PackageState, RowKey, Top};
 use crate::model::work::Work;
 use crate::plan::Rules;
 use crate::plan::attach::{Highest, highest_admitted};
@@ -182,12 +184,51 @@ impl Parents {
             return Ok(());
         }
         let wants: Vec<Want> = missing.iter().map(Want::statics).collect();
-        for state in core.store.packages(&wants).await? {
+        for state in packages(core, &wants).await? {
             self.tops.insert(
                 state.name.clone(),
                 state.is_managed().then_some(state.top).flatten(),
             );
         }
+        Ok(())
+    }
+
+    /// Reads, many at a time, what [`Parents::highest`] will need of these edges: the statics of the parents, and, where
+    /// their highest version is not admitted, the one version that the range names, or all.
+    async fn foresee(&mut self, core: &Core, edges: &[&Edge]) -> Result<()> {
+        self.load(core, edges.iter().map(|edge| edge.parent.clone()))
+            .await?;
+        let (mut exact, mut whole) = (Vec::new(), BTreeSet::new());
+        for edge in edges {
+            let top = self.tops.get(&edge.parent).and_then(Option::as_ref);
+            let needed = highest_admitted(&EdgeRange::of(&edge.range), top, None);
+            let asked = (edge.parent.clone(), edge.range.clone());
+            if needed != Highest::NeedsPublished || self.highest.contains_key(&asked) {
+                continue;
+            }
+            if let Ok(version) = Version::parse(&edge.range) {
+                exact.push((asked, version));
+            } else if !self.published.contains_key(&edge.parent) {
+                whole.insert(edge.parent.clone());
+            }
+        }
+        let wants: Vec<Want> = exact
+            .iter()
+            .map(|((parent, _), version)| Want::rows(parent, vec![RowKey::publish(version)]))
+            .collect();
+        let states = packages(core, &wants).await?;
+        for ((asked, version), state) in exact.into_iter().zip(states) {
+            let known = state
+                .facts(&version)
+                .is_some_and(|facts| facts.tag.is_none());
+            self.highest.insert(asked, known.then_some(version));
+        }
+        let lists = stream::iter(whole).map(async |parent| {
+            let all = core.store.published(&parent).await?;
+            Ok::<_, StoreError>((parent, Arc::new(all)))
+        });
+        let lists: Vec<_> = lists.buffer_unordered(AT_ONCE).try_collect().await?;
+        self.published.extend(lists);
         Ok(())
     }
 
@@ -239,8 +280,23 @@ impl Parents {
     }
 }
 
+/// How many reads that have no slices are under way at once.
+const AT_ONCE: usize = 16;
+
+/// How many packages are read in one go: so many that others come in between.
+const SLICE: usize = 1_000;
+
+/// Reads parts of many packages, one answer a want, in their order.
+async fn packages(core: &Core, wants: &[Want]) -> Result<Vec<PackageState>> {
+    let mut states = Vec::with_capacity(wants.len());
+    for slice in wants.chunks(SLICE) {
+        states.extend(core.store.packages(slice).await?);
+    }
+    Ok(states)
+}
+
 /// Reads the parts of one package.
-async fn read(core: &Core, want: Want) -> Result<crate::model::package::PackageState> {
+async fn read(core: &Core, want: Want) -> Result<PackageState> {
     let name = want.name.clone();
     let mut states = core.store.packages(std::slice::from_ref(&want)).await?;
     states.pop().ok_or_else(|| {
@@ -255,9 +311,9 @@ async fn read(core: &Core, want: Want) -> Result<crate::model::package::PackageS
 /// The edges that a published version declares: of the highest from the partition, of an older one from its manifest.
 async fn declared(
     core: &Core,
-    state: &crate::model::package::PackageState,
+    state: &PackageState,
     version: &crate::semver::Version,
-) -> Result<Vec<crate::model::edge::Edge>> {
+) -> Result<Vec<Edge>> {
     if let Some(top) = state.top.as_ref().filter(|top| top.version == *version) {
         return Ok(top.edges.clone());
     }

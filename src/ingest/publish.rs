@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::reach::{Reach, reach};
-use super::{Core, Outcome, Parents, REFUSALS, Result, another, contention, read};
+use super::{Core, Outcome, Parents, REFUSALS, Result, another, contention, packages, read};
 use crate::model::change::{Change, Verdict};
-use crate::model::edge::EdgeRange;
+use crate::model::edge::{Edge, EdgeRange};
 use crate::model::id::WaveId;
 use crate::model::name::PackageName;
 use crate::model::package::{Cause, Facts, PackageState, RebuildState, RowKey, Stamp};
@@ -28,6 +28,10 @@ pub(super) async fn plan(
 ) -> Result<Outcome> {
     let source = Source::Notice(change.id.clone());
     let (state, facts) = establish(core, described, &source, json).await?;
+    if facts.notice.as_ref() != Some(&change.id) {
+        // It was published under another tag before, and stays what it is (rule 1).
+        return Ok(Outcome::new(verdict_of_repeat(change, &facts)));
+    }
     let edges = publish::edge_projections(&state, described, &facts);
     project(core, facts.stamp, edges).await?;
 
@@ -115,6 +119,16 @@ pub(super) async fn project(core: &Core, stamp: Stamp, projections: Vec<Projecti
     Ok(core.store.write(writes).await?)
 }
 
+/// What a publish is whose version another publish noticed, or that is known under `latest` without a notice.
+fn verdict_of_repeat(change: &Change, facts: &Facts) -> Verdict {
+    match (&facts.notice, &change.tag) {
+        (None, Some(tag)) => Verdict::Tagged { tag: tag.clone() },
+        (noticed_by, _) => Verdict::Duplicate {
+            of: noticed_by.clone().unwrap_or_else(|| change.id.clone()),
+        },
+    }
+}
+
 fn verdict(
     described: &Described,
     facts: &Facts,
@@ -186,9 +200,7 @@ async fn settle(
         .iter()
         .filter(|edge| edge.parent != described.name)
         .collect();
-    parents
-        .load(core, others.iter().map(|edge| edge.parent.clone()))
-        .await?;
+    parents.foresee(core, &others).await?;
     let mut with = BTreeMap::new();
     for edge in &others {
         if let Some(version) = parents.highest(core, &edge.parent, &edge.range).await? {
@@ -200,12 +212,7 @@ async fn settle(
         (None, None) => with.clone(),
         (None, Some(waves)) => published_in(core, described, waves).await?,
     };
-    let mut lines = BTreeMap::new();
-    for (parent, version) in wanted {
-        if core.store.line(&parent, &version).await?.is_some() {
-            lines.insert(parent, version);
-        }
-    }
+    let lines = with_lines(core, wanted).await?;
     let key = RowKey::publish(&described.version);
     for _ in 0..REFUSALS {
         let mut want = publish::want(described);
@@ -242,6 +249,29 @@ async fn settle(
     Err(contention(&described.name))
 }
 
+/// Those of these versions that have a release line: whose publish was noticed (the line may be about to be written).
+async fn with_lines(
+    core: &Core,
+    wanted: BTreeMap<PackageName, Version>,
+) -> Result<BTreeMap<PackageName, Version>> {
+    let wants: Vec<Want> = wanted
+        .iter()
+        .map(|(parent, version)| Want::rows(parent, vec![RowKey::publish(version)]))
+        .collect();
+    let states = packages(core, &wants).await?;
+    let noticed = |state: &PackageState, version: &Version| {
+        state
+            .facts(version)
+            .is_some_and(|facts| facts.noticed.is_some())
+    };
+    Ok(wanted
+        .into_iter()
+        .zip(&states)
+        .filter(|((_, version), state)| noticed(state, version))
+        .map(|(pair, _)| pair)
+        .collect())
+}
+
 /// The parents that were published in these waves at a version that this one admits, each at the highest.
 async fn published_in(
     core: &Core,
@@ -259,15 +289,20 @@ async fn published_in(
         .collect();
     for wave in waves {
         let nodes = core.store.nodes(wave, &keys).await?;
-        for (edge, node) in described.edges.iter().zip(nodes) {
-            let Some(version) = node.published.filter(|_| edge.parent != described.name) else {
-                continue;
-            };
-            let want = Want::rows(&edge.parent, vec![RowKey::publish(&version)]);
-            let origin = read(core, want)
-                .await?
-                .facts(&version)
-                .and_then(|facts| facts.origin.clone());
+        let published: Vec<(&Edge, Version)> = described
+            .edges
+            .iter()
+            .zip(nodes)
+            .filter(|(edge, _)| edge.parent != described.name)
+            .filter_map(|(edge, node)| Some((edge, node.published?)))
+            .collect();
+        let wants: Vec<Want> = published
+            .iter()
+            .map(|(edge, version)| Want::rows(&edge.parent, vec![RowKey::publish(version)]))
+            .collect();
+        let states = packages(core, &wants).await?;
+        for ((edge, version), state) in published.into_iter().zip(states) {
+            let origin = state.facts(&version).and_then(|facts| facts.origin.clone());
             if !EdgeRange::of(&edge.range).admits(&version, origin.as_ref()) {
                 continue;
             }

@@ -212,7 +212,7 @@ async fn reserve<'a>(
             InWave::Not => {
                 let edges = declared(core, &state, &one.1).await?;
                 parents
-                    .load(core, edges.iter().map(|edge| edge.parent.clone()))
+                    .foresee(core, &edges.iter().collect::<Vec<_>>())
                     .await?;
                 let mut with = BTreeMap::new();
                 for edge in edges.iter().filter(|edge| edge.parent != state.name) {

@@ -66,7 +66,8 @@ pub enum Verdict {
         /// The rebuilds that ended as superseded.
         rebuilds: Vec<RebuildId>,
     },
-    /// The same promotion was posted shortly before; nothing changed (rule 13).
+    /// The same promotion was posted shortly before (rule 13), or the version was published under another tag before
+    /// (rule 1); nothing changed.
     Duplicate {
         /// The change that it repeats.
         of: ChangeId,

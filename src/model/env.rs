@@ -61,13 +61,18 @@ pub enum EnvironmentsError {
     /// Names go into URLs and store keys.
     #[error("environment {0:?} must be lower-case letters, digits and dashes")]
     Name(String),
+    /// Whoever posts to it means another one.
+    #[error(
+        "environment {0:?} is what build services call {1:?} (an alias): list {1:?} in its place"
+    )]
+    Alias(String, &'static str),
     /// The order would be ambiguous.
     #[error("environment {0:?} is listed twice")]
     Twice(String),
 }
 
 impl Environments {
-    /// Checks the names: lower-case letters, digits and dashes, each once, at least one.
+    /// Checks the names: lower-case letters, digits and dashes, no alias, each once, at least one.
     pub fn new(names: &[String]) -> Result<Self, EnvironmentsError> {
         if names.is_empty() {
             return Err(EnvironmentsError::Empty);
@@ -76,6 +81,9 @@ impl Environments {
             let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
             if name.is_empty() || !name.chars().all(plain) {
                 return Err(EnvironmentsError::Name(name.clone()));
+            }
+            if let Some(meant) = alias(name) {
+                return Err(EnvironmentsError::Alias(name.clone(), meant));
             }
             if names[..at].contains(name) {
                 return Err(EnvironmentsError::Twice(name.clone()));
@@ -103,13 +111,18 @@ impl Environments {
     /// Finds the environment of that name or of one of the warehouse's aliases for it (design.md 6):
     /// `production` and `latest` for `prod`, `staging` for `test`, `development` for `dev`.
     pub fn find(&self, name: &str) -> Option<&Env> {
-        let canonical = |text: &str| self.0.iter().find(|env| env.as_str() == text);
-        canonical(name).or_else(|| match name {
-            "production" | "latest" => canonical("prod"),
-            "staging" => canonical("test"),
-            "development" => canonical("dev"),
-            _ => None,
-        })
+        let meant = alias(name).unwrap_or(name);
+        self.0.iter().find(|env| env.as_str() == meant)
+    }
+}
+
+/// What an alias stands for.
+fn alias(name: &str) -> Option<&'static str> {
+    match name {
+        "production" | "latest" => Some("prod"),
+        "staging" => Some("test"),
+        "development" => Some("dev"),
+        _ => None,
     }
 }
 
@@ -142,5 +155,16 @@ mod tests {
             Environments::new(&["A".into()]),
             Err(EnvironmentsError::Name("A".into()))
         );
+        for (name, meant) in [
+            ("production", "prod"),
+            ("latest", "prod"),
+            ("staging", "test"),
+            ("development", "dev"),
+        ] {
+            assert_eq!(
+                Environments::new(&["qa".into(), name.into()]),
+                Err(EnvironmentsError::Alias(name.into(), meant))
+            );
+        }
     }
 }

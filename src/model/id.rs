@@ -56,13 +56,18 @@ text_id! {
 }
 
 impl ChangeId {
-    /// The id of a publish: a hash of what it publishes, so that a second notice of it finds the first (rule 7).
-    pub fn of_publish(name: &PackageName, version: &Version) -> Self {
+    /// The id of a publish: a hash of what it publishes, so that a second notice of it finds the first (rule 7). `tag` is
+    /// the dist-tag if it is not `latest`: the same version under `latest` later is another change (rule 1).
+    pub fn of_publish(name: &PackageName, version: &Version, tag: Option<&str>) -> Self {
         let mut hash = Sha256::new();
         hash.update(b"publish\0");
         hash.update(name.as_str().as_bytes());
         hash.update(b"\0");
         hash.update(version.to_string().as_bytes());
+        if let Some(tag) = tag {
+            hash.update(b"\0");
+            hash.update(tag.as_bytes());
+        }
         Self(format!("p-{}", hex(&hash.finalize()[..16])))
     }
 

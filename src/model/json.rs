@@ -72,6 +72,8 @@ pub(super) fn clip(text: &str, most: usize) -> String {
 }
 
 pub(super) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, ChangeError> {
+    // Some editors and shells begin every UTF-8 text with a byte order mark; the Node software skips it too.
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let parsed = serde_json::from_slice(bytes).or_else(|why| match repair_surrogates(bytes) {
         Some(repaired) => serde_json::from_slice(&repaired),
         None => Err(why),

@@ -28,7 +28,7 @@ pub struct Endpoint {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
     /// How many requests may be under way at once. Kept here for the dispatcher; nothing in this module counts.
-    #[serde(default = "twenty")]
+    #[serde(default = "twenty", deserialize_with = "at_least_one")]
     pub concurrency: usize,
     /// How long a connection may take, TLS included: `"10s"`, `"500ms"`, `"2m"`, or a number of seconds.
     #[serde(default = "ten_seconds", with = "duration")]
@@ -41,6 +41,19 @@ pub struct Endpoint {
 const fn twenty() -> usize {
     20
 }
+
+/// A number that must not be 0: `setting = 0` would mean that nothing is ever done.
+pub(crate) fn at_least_one<'de, D: Deserializer<'de>, T>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de> + Default + PartialEq,
+{
+    let number = T::deserialize(deserializer)?;
+    if number == T::default() {
+        return Err(de::Error::custom("must be at least 1, not 0"));
+    }
+    Ok(number)
+}
+
 const fn ten_seconds() -> Duration {
     Duration::from_secs(10)
 }
@@ -93,7 +106,7 @@ impl Serialize for Secret {
     }
 }
 
-/// An address as it was written; `Display`, `Debug` and `Serialize` hide its `user:password@`.
+/// An address as it was written; `Display`, `Debug` and `Serialize` hide its `user:password@` and what follows its `?`.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Address(String);
@@ -107,11 +120,24 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0.find("://"), self.0.rfind('@')) {
-            (Some(scheme), Some(at)) if at > scheme => {
-                write!(f, "{}***{}", &self.0[..scheme + 3], &self.0[at..])
-            }
-            _ => f.write_str(&self.0),
+        let start = self.0.find("://").map_or(0, |scheme| scheme + 3);
+        let (scheme, rest) = self.0.split_at(start);
+        let (shown, hidden) = match rest.find(['?', '#']) {
+            Some(end) => (&rest[..end], &rest[end..]),
+            None => (rest, ""),
+        };
+        f.write_str(scheme)?;
+        if !shown.contains('/') && hidden.contains('@') {
+            // Perhaps a password with a question mark in it.
+            return f.write_str("***");
+        }
+        match shown.rfind('@') {
+            Some(at) if start > 0 => write!(f, "***{}", &shown[at..])?,
+            _ => f.write_str(shown)?,
+        }
+        match hidden.get(..1) {
+            Some(mark) => write!(f, "{mark}***"),
+            None => Ok(()),
         }
     }
 }
@@ -220,6 +246,8 @@ mod tests {
             "url = 'http://h'\ntokn = 'x'",
             "url = 'http://h'\nidle_timeout = '3 parsecs'",
             "url = 'http://h'\nidle_timeout = -3",
+            "url = 'http://h'\nconcurrency = 0",
+            "url = 'http://h'\nconcurrency = -1",
         ] {
             assert!(toml::from_str::<Endpoint>(bad).is_err(), "{bad}");
         }
@@ -257,5 +285,17 @@ mod tests {
             "{shown}"
         );
         assert!(shown.contains("https://***@h/x"), "{shown}");
+        for (address, shown) in [
+            ("http://h:1/npm/", "http://h:1/npm/"),
+            ("http://h/x?token=a@b#c", "http://h/x?***"),
+            ("http://h?token=abc", "http://h?***"),
+            ("http://u:p@h/x?token=abc", "http://***@h/x?***"),
+            ("http://u:p@h/x#token", "http://***@h/x#***"),
+            ("http://u:p?w@h/x", "http://***"),
+            ("http://h/a@b", "http://***@b"),
+            ("h:1", "h:1"),
+        ] {
+            assert_eq!(Endpoint::new(address).url.to_string(), shown);
+        }
     }
 }

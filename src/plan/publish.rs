@@ -4,7 +4,7 @@
 //! the edge summary, and which waiting rebuilds it supersedes. Everything that others read (edges, lines) is projected
 //! from the facts afterwards, and can be projected again from them after a crash.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::model::decision::Reason;
 use crate::model::edge::{Edge, EdgeRange};
@@ -92,7 +92,16 @@ pub fn step(state: &PackageState, described: &Described, source: &Source, now: M
         Source::Notice(change) => Some(change),
         Source::Known => None,
     };
-    if known.is_some_and(|facts| facts.noticed.is_some() || notice.is_none()) {
+    // `npm dist-tag add`: what came under a tag of its own is published under `latest` now. Never the other way round.
+    let raised = notice
+        .and(known)
+        .filter(|facts| facts.noticed.is_some() && facts.tag.is_some() && described.tag.is_none());
+    let done = |facts: &Facts| {
+        notice.is_none()
+            || facts.noticed.is_some()
+            || (facts.tag.is_none() && described.tag.is_some())
+    };
+    if raised.is_none() && known.is_some_and(done) {
         return Step::Done;
     }
 
@@ -137,7 +146,9 @@ pub fn step(state: &PackageState, described: &Described, source: &Source, now: M
         tag: described.tag.clone(),
         origin,
         previous: None,
-        tarball_of: answered.map(|rebuild| rebuild.tarball_of.clone()),
+        tarball_of: answered
+            .map(|rebuild| rebuild.tarball_of.clone())
+            .or_else(|| known.and_then(|facts| facts.tarball_of.clone())),
         stamp,
         dropped,
         took_place: Vec::new(),
@@ -151,7 +162,9 @@ pub fn step(state: &PackageState, described: &Described, source: &Source, now: M
         commit.statics.dependent_of = Some(None);
     }
     if notice.is_some() {
-        let born = row.map_or(state.seq, |row| row.born);
+        let born = row
+            .filter(|_| raised.is_none())
+            .map_or(state.seq, |row| row.born);
         decide_head(state, described, born, &mut facts, &mut commit);
     }
 
@@ -223,6 +236,7 @@ fn new_top(
     if !is_top {
         return (None, None);
     }
+    let declared = parents_of(&described.edges);
     let before = state
         .top
         .iter()
@@ -233,7 +247,7 @@ fn new_top(
     let dropped_before = known.and_then(|facts| facts.dropped.as_ref());
     let dropped: BTreeSet<PackageName> = before
         .chain(dropped_before.into_iter().flatten())
-        .filter(|parent| described.edges.iter().all(|edge| edge.parent != **parent))
+        .filter(|parent| !declared.contains(parent))
         .cloned()
         .collect();
     let dropped = dropped.into_iter().collect();
@@ -243,6 +257,10 @@ fn new_top(
         edges: described.edges.clone(),
     };
     (Some(dropped), Some(top))
+}
+
+fn parents_of(edges: &[Edge]) -> HashSet<&PackageName> {
+    edges.iter().map(|edge| &edge.parent).collect()
 }
 
 /// Rule 7 and H19: the head becomes X unless it was born after X; a version under another tag never becomes head.
@@ -427,10 +445,11 @@ pub fn edge_projections(
         }
     } else if let Some(top) = &state.top {
         // An older version may be the first that declares a parent: the edge is there, and says that it was dropped.
+        let declared = parents_of(&top.edges);
         let dropped = described
             .edges
             .iter()
-            .filter(|one| top.edges.iter().all(|edge| edge.parent != one.parent));
+            .filter(|one| !declared.contains(&one.parent));
         for one in dropped {
             edge(&one.parent, &top.version, None);
         }

@@ -41,11 +41,14 @@ pub fn change(change: &Change) -> String {
             "{what} took the place of {} not sent yet, and opened a wave of its own: {decided}.",
             count(rebuilds.len(), "rebuild")
         ),
-        Verdict::Duplicate { .. } => {
-            format!(
+        Verdict::Duplicate { .. } => match change.kind {
+            Kind::Publish => format!(
+                "{name}@{version} was published under another tag before: nothing was done again."
+            ),
+            Kind::Promotion => format!(
                 "{what} repeats a promotion that was posted shortly before: nothing was done again."
-            )
-        }
+            ),
+        },
         Verdict::Tagged { tag } => {
             format!(
                 "{name}@{version} was published under the tag {tag}: it is recorded and starts nothing."

@@ -125,6 +125,11 @@ pub fn after(outcome: &Outcome, attempt: &Attempt) -> Next {
     }
 }
 
+/// How long a rebuild waits after its attempt number `tries` that counted, in milliseconds, in the middle of its spread.
+pub fn delay_ms(tries: u32) -> i64 {
+    backoff_ms(tries, LONGEST_DELAY_MS, 0.5)
+}
+
 /// 1 s, 2 s, 4 s … up to `longest`, spread by a fifth to both sides.
 pub(super) fn backoff_ms(tries: u32, longest: i64, jitter: f64) -> i64 {
     let doublings = tries.saturating_sub(1).min(20);

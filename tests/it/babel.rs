@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::{BufRead as _, BufReader};
 use std::sync::Arc;
 
-use feedsme::dispatch::claim;
+use feedsme::dispatch::{Claim, claim};
 use feedsme::ingest::{Clock, Core, Posted, accept, plan};
 use feedsme::model::decision::Reason;
 use feedsme::model::document::Document;
@@ -243,10 +243,10 @@ pub async fn replay(core: &Core, history: &[Publish], notices: bool) -> usize {
                     panic!("planning puts sends")
                 };
                 if notices {
-                    let claimed = claim(core, "test", rebuild, &item.package, key)
-                        .await
-                        .unwrap()
-                        .unwrap();
+                    let claim = claim(core, "test", rebuild, &item.package, key).await;
+                    let Claim::Claimed(claimed) = claim.unwrap() else {
+                        panic!("it is to be sent")
+                    };
                     let base = &oracle.packages[item.package.as_str()][&claimed.rebuild.base];
                     let origin = base.origin.clone().unwrap_or_else(|| base.version.clone());
                     let want = feedsme::store::Want::rows(

@@ -541,3 +541,22 @@ async fn accepted_only(store: &Path, count: usize) {
     }
     feedsme::store::Store::close(&*store).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_second_process_on_the_same_file_is_refused_also_through_a_link() {
+    let world = World::new().await;
+    let first = world.run().await;
+    let dir = tempfile::tempdir().unwrap();
+    let other = Place::new(dir.path());
+    std::os::unix::fs::symlink(&world.place.store, &other.store).unwrap();
+    let second = other.start(&world.sandbox, &[]);
+    let ended = second.ended(Duration::from_secs(30)).await;
+    assert_eq!(ended.code(), Some(2), "{}", other.last_words());
+    assert!(
+        other.last_words().contains("in use by another feedsme"),
+        "{}",
+        other.last_words()
+    );
+    first.kill();
+    other.run(&world.sandbox, &[]).await.kill();
+}

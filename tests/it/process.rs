@@ -144,12 +144,17 @@ impl Program {
     }
 
     /// SIGTERM; how it ended.
-    pub async fn terminate(mut self, within: Duration) -> ExitStatus {
+    pub async fn terminate(self, within: Duration) -> ExitStatus {
         let told = Command::new("sh")
             .args(["-c", &format!("kill -TERM {}", self.child.id())])
             .status()
             .unwrap();
         assert!(told.success());
+        self.ended(within).await
+    }
+
+    /// Waits until it ends by itself; how.
+    pub async fn ended(mut self, within: Duration) -> ExitStatus {
         let give_up = Instant::now() + within;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -1,6 +1,8 @@
 //! H7: "not applied" is not "done by somebody else". Whole stories with a death between any two steps.
 
+use super::crashing::Fault;
 use super::outside::Answer;
+use super::picture::partition;
 use super::survive::survives;
 use super::world::World;
 
@@ -106,4 +108,41 @@ async fn h7_retries_survive_a_death_at_every_step() {
         world.settle_down().await;
     })
     .await;
+}
+
+/// root@1.1.0 leads to a rebuild of child whose first three attempts fail; the times between its attempts, in
+/// milliseconds, after those of which it was recorded that they failed.
+async fn pauses(world: &mut World) -> Vec<i64> {
+    world.publish("root", "1.0.0", &[]).await;
+    world.publish("child", "1.0.0", &[("root", "^1.0.0")]).await;
+    let key = ("child".to_owned(), "1.0.1-0".to_owned());
+    let answers = [Answer::BROKEN; 3];
+    world.outside.answers.insert(key, answers.into());
+    world.publish("root", "1.1.0", &[]).await;
+    world.settle_down().await;
+    let child = partition(&*world.inner, &"child".parse_name(), &[]).await;
+    let rebuild = child.rows.iter().find_map(|row| row.rebuild.as_ref());
+    let attempts = world.inner.attempts(&rebuild.unwrap().id).await.unwrap();
+    let after = |pair: &[feedsme::store::Attempt]| {
+        (pair[0].outcome == "retry" && pair[1].number == pair[0].number + 1)
+            .then(|| pair[1].started - pair[0].ended)
+    };
+    attempts.windows(2).filter_map(after).collect()
+}
+
+/// Whoever dies, and wherever, between the record of a failed attempt and the work of the next one.
+#[tokio::test]
+async fn h7_a_retry_keeps_its_delay_over_a_death_at_every_step() {
+    let mut calm = World::new([]);
+    assert_eq!(pauses(&mut calm).await.len(), 3);
+    for at in 0..calm.steps() {
+        for fault in [Fault::Before(at), Fault::After(at)] {
+            let pauses = pauses(&mut World::new([fault])).await;
+            assert!(!pauses.is_empty(), "{fault:?}");
+            assert!(
+                pauses.iter().all(|pause| (990..5_000).contains(pause)),
+                "{fault:?}: {pauses:?}"
+            );
+        }
+    }
 }

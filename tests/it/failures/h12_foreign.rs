@@ -1,6 +1,7 @@
 //! H12: somebody else's version is not credited to us, and ours is not taken for somebody else's.
 
-use feedsme::dispatch::claim;
+use feedsme::dispatch::{Claim, claim};
+use feedsme::model::id::ChangeId;
 use feedsme::model::package::{RebuildState, RowKey};
 use feedsme::model::work::Job;
 
@@ -109,10 +110,10 @@ async fn h12_a_409_after_a_claim_without_a_result_is_ours() {
     let Job::Send { rebuild, key, .. } = &work[0].job else {
         panic!("planning puts a send")
     };
-    let claimed = claim(world.core(), "dies", rebuild, &work[0].package, key)
-        .await
-        .unwrap()
-        .unwrap();
+    let claim = claim(world.core(), "dies", rebuild, &work[0].package, key).await;
+    let Claim::Claimed(claimed) = claim.unwrap() else {
+        panic!("it is to be sent")
+    };
     world.outside.receive(&claimed);
     world.restart().await;
     world.settle_down().await;
@@ -133,8 +134,7 @@ async fn h12_the_notice_of_a_rebuild_never_sent_answers_nothing() {
     world
         .publish_only("child", "5.0.1-0", &[("root", "^1.0.0")])
         .await;
-    let id =
-        feedsme::model::id::ChangeId::of_publish(&"child".parse_name(), &"5.0.1-0".parse_version());
+    let id = ChangeId::of_publish(&"child".parse_name(), &"5.0.1-0".parse_version(), None);
     let change = world.inner.change(&id).await.unwrap().unwrap();
     assert_eq!(change.planned.unwrap().verdict.code(), "took_place");
     world.settle_down().await;

@@ -1,6 +1,7 @@
 //! H19: line and head are two partitions, and a re-post may say something else.
 
-use feedsme::ingest::{accept, plan};
+use feedsme::ingest::{Posted, accept, plan};
+use feedsme::model::document::Document;
 use feedsme::model::id::Digest;
 use feedsme::model::work::Job;
 use serde_json::json;
@@ -110,4 +111,48 @@ async fn h19_a_redo_does_not_drag_the_head_back_and_makes_no_loop() {
         assert_eq!(head.version, expected.parse_version(), "step {step}");
         check(&world).await;
     }
+}
+
+/// A version that came under a tag of its own is published under `latest`, and its dependents are rebuilt.
+#[tokio::test]
+async fn h19_a_tagged_version_that_is_published_under_latest_becomes_the_head() {
+    survives(async |world: &mut World| {
+        world.publish("root", "1.0.0", &[]).await;
+        world.publish("child", "1.0.0", &[("root", "^1.0.0")]).await;
+        let child = manifest("child", "1.1.0", &[("root", "^1.0.0")]);
+        world.outside.publish(&child);
+        let document = json!({
+            "name": "child",
+            "dist-tags": {"next": "1.1.0"},
+            "versions": {"1.1.0": child},
+        });
+        let tagged = Posted {
+            document: Document::from_json(document.as_object().unwrap().clone(), "").unwrap(),
+            ..posted(&child, None)
+        };
+        let grandchild = &[("child", "^1.0.0")];
+        world.publish("grandchild", "1.0.0", grandchild).await;
+        world.post(&tagged).await;
+        world.drain().await;
+        world.publish_only("root", "1.0.1", &[]).await;
+        // It takes the place of the rebuild that is not sent yet.
+        world
+            .publish_only("child", "1.1.0", &[("root", "^1.0.0")])
+            .await;
+        world.settle_down().await;
+        let name = "child".parse_name();
+        let head = world.inner.head(&name).await.unwrap().unwrap();
+        assert_eq!(head.version, "1.1.0".parse_version());
+        assert_eq!(head.previous, Some("1.0.0".parse_version()));
+        let sent: Vec<_> = world.outside.arrived.iter().map(|one| &one.name).collect();
+        assert!(sent.iter().all(|name| *name == "grandchild"), "{sent:?}");
+        assert!(!sent.is_empty());
+        let lines = world
+            .inner
+            .line_dependents(&"root".parse_name(), &"1.0.1".parse_version(), None, 10)
+            .await
+            .unwrap();
+        assert_eq!(lines, [(name, "1.1.0".parse_version())]);
+    })
+    .await;
 }

@@ -7,6 +7,7 @@ use feedsme::model::work::Job;
 use feedsme::store::{PackageCommit, Projection, Store, Want, WantOpen, Write};
 
 use super::outside::{manifest, posted};
+use super::picture::partition;
 use super::watched::{Call, WatchedStore};
 use super::world::{Parse as _, World};
 
@@ -120,7 +121,39 @@ async fn h21_a_publish_reads_and_writes_only_its_own_ranges() {
     assert_eq!(reads(watched.take()), 0);
     publish(&core, "root", "1.1.0", &[]).await;
     assert_eq!(reads(watched.take()), 1);
-    let id = feedsme::model::id::ChangeId::of_publish(&root, &"1.1.0".parse_version());
+    let id = feedsme::model::id::ChangeId::of_publish(&root, &"1.1.0".parse_version(), None);
     let decisions = world.inner.decisions(&id, 0, 10).await.unwrap();
     assert_eq!(decisions[0].base, Some("1.0.0".parse_version()));
+}
+
+/// How many calls planning a package with that many managed parents takes, and who goes with whose line.
+async fn calls_with(parents: usize, range: &str) -> (usize, usize) {
+    let world = World::new([]);
+    let calm = world.calm();
+    let names: Vec<String> = (0..parents).map(|at| format!("parent-{at}")).collect();
+    for name in &names {
+        publish(&calm, name, "1.0.0", &[]).await;
+        publish(&calm, name, "2.0.0", &[]).await;
+    }
+    let watched = WatchedStore::counting(world.inner.clone());
+    let core = Core {
+        store: watched.clone() as Arc<dyn Store>,
+        ..calm
+    };
+    let edges: Vec<_> = names.iter().map(|name| (name.as_str(), range)).collect();
+    publish(&core, "child", "1.0.0", &edges).await;
+    let calls = watched.take().len();
+    let child = partition(&*world.inner, &"child".parse_name(), &[]).await;
+    let facts = child.facts(&"1.0.0".parse_version()).unwrap();
+    (calls, facts.attach.as_ref().unwrap().len())
+}
+
+/// Parents are read many at a time: those whose highest version is admitted, and those that are named exactly.
+#[tokio::test]
+async fn h21_many_parents_take_no_more_calls_than_few() {
+    for range in [">=1.0.0", "1.0.0"] {
+        let (few, many) = (calls_with(2, range).await, calls_with(60, range).await);
+        assert_eq!((few.1, many.1), (2, 60));
+        assert_eq!(few.0, many.0, "{range}");
+    }
 }

@@ -21,6 +21,8 @@ mod h13_promotions;
 mod h15_downgrade;
 mod h18_tarball;
 mod h19_head;
+mod h19_order;
 mod h20_stamps;
 mod h21_wide;
+mod h24_terminal;
 mod random;

@@ -45,6 +45,12 @@ impl Answer {
         does_it: false,
         may_have_reached: false,
     };
+    /// A mistake of ours: nothing was done, and nothing will be.
+    pub const REFUSED: Self = Self {
+        class: Class::Dead,
+        does_it: false,
+        may_have_reached: true,
+    };
     /// An error before anything was done; the client cannot know.
     pub const BROKEN: Self = Self {
         class: Class::Retry { retry_after: None },

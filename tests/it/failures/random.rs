@@ -153,7 +153,7 @@ async fn everybody_met(world: &World, seed: u64) {
         }) else {
             continue;
         };
-        let change = ChangeId::of_publish(&parent, &top.version);
+        let change = ChangeId::of_publish(&parent, &top.version, None);
         let decisions = store.decisions(&change, 0, 1_000).await.unwrap();
         let line = store
             .line_dependents(&parent, &top.version, None, 1_000)

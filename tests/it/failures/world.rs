@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use feedsme::dispatch::{Claimed, claim, is_its_turn, settle, unfinished};
+use feedsme::dispatch::{Claim, Claimed, claim, is_its_turn, settle, unfinished};
 use feedsme::ingest::{Clock, Core, IngestError, Posted, accept, plan};
 use feedsme::model::id::{ChangeId, RebuildId};
 use feedsme::model::name::PackageName;
@@ -285,12 +285,22 @@ impl World {
                     }]);
                     return Ok(());
                 }
-                if let Some(claimed) = claim(&core, "test", rebuild, &item.package, key).await? {
-                    let outcome = self.outside.receive(&claimed);
-                    self.settle(&core, &claimed, &outcome).await?;
-                } else {
-                    let more = unfinished(&core, rebuild, &item.package, key).await?;
-                    self.process.put(more.into_iter().collect());
+                match claim(&core, "test", rebuild, &item.package, key).await? {
+                    Claim::Claimed(claimed) => {
+                        let outcome = self.outside.receive(&claimed);
+                        self.settle(&core, &claimed, &outcome).await?;
+                    }
+                    Claim::NotBefore(due) => {
+                        self.process.put(vec![Work {
+                            due,
+                            ..item.clone()
+                        }]);
+                        return Ok(());
+                    }
+                    Claim::Nothing => {
+                        let more = unfinished(&core, rebuild, &item.package, key).await?;
+                        self.process.put(more.into_iter().collect());
+                    }
                 }
             }
         }

@@ -222,12 +222,12 @@ async fn a_hundred_posts_at_once_are_all_there() {
 async fn h13_an_idempotency_key_makes_a_promotion_the_same_one() {
     let service = alone().await;
     let body = document("root", "1.0.0", json!({})).to_string();
-    let json = ("content-type", "application/json");
+    let header = ("content-type", "application/json");
     let post = async |key: &str| {
         service
             .post_bytes(
                 "/change/test",
-                &[json, ("idempotency-key", key)],
+                &[header, ("idempotency-key", key)],
                 body.clone(),
             )
             .await
@@ -236,11 +236,28 @@ async fn h13_an_idempotency_key_makes_a_promotion_the_same_one() {
     assert_eq!(status, 200);
     assert_eq!(post("a-key").await.1["id"], first["id"]);
     assert_ne!(post("another").await.1["id"], first["id"]);
+    // Another `promote` is another promotion (rule 13), under the same key too.
+    let with = async |promote: bool| {
+        let body = json!({"data": document("root", "1.0.0", json!({})), "promote": promote});
+        service
+            .post_bytes(
+                "/v2/change/test",
+                &[header, ("idempotency-key", "a-key")],
+                body.to_string(),
+            )
+            .await
+            .1["id"]
+            .clone()
+    };
+    assert_eq!(with(true).await, first["id"]);
+    let unpromoted = with(false).await;
+    assert_ne!(unpromoted, first["id"]);
+    assert_eq!(with(false).await, unpromoted);
     let (_, one) = service
-        .post_bytes("/change/test", &[json], body.clone())
+        .post_bytes("/change/test", &[header], body.clone())
         .await;
     let (_, two) = service
-        .post_bytes("/change/test", &[json], body.clone())
+        .post_bytes("/change/test", &[header], body.clone())
         .await;
     assert_ne!(one["id"], two["id"]);
     assert_eq!(
@@ -259,7 +276,7 @@ async fn h13_an_idempotency_key_makes_a_promotion_the_same_one() {
             "{bad:?}"
         );
     }
-    let two = [json, ("idempotency-key", "a"), ("idempotency-key", "b")];
+    let two = [header, ("idempotency-key", "a"), ("idempotency-key", "b")];
     assert_eq!(
         service
             .post_bytes("/change/test", &two, body.clone())

@@ -200,7 +200,7 @@ async fn texts_that_are_no_json_are_400() {
         b"{\"name\":\"\xff\xfe\",\"version\":\"1.0.0\"}",
         b"{\"name\":\"a\",\"version\":\"1.0.0\",}",
         b"{\"name\":\"a\",\"version\":NaN}",
-        b"\xef\xbb\xbf{}",
+        b"{}\xef\xbb\xbf",
         "[".repeat(100_000).as_bytes(),
         "{\"a\":".repeat(100_000).as_bytes(),
     ] {
@@ -357,6 +357,77 @@ async fn parameters_are_judged() {
         );
     }
     assert_eq!(service.get("/packages/other").await.0, 404);
+}
+
+#[tokio::test]
+async fn unknown_parameters_are_400_where_nobody_has_reason_to_add_any() {
+    let service = alone().await;
+    let id = service.publish("root", "1.0.0", json!({})).await;
+    for path in [
+        "/status",
+        "/changes",
+        &format!("/changes/{id}"),
+        "/packages",
+        "/packages/root",
+        "/packages/root/versions",
+        "/packages/root/dependents",
+        "/packages/root/dependent-of",
+        "/packages/root/release-lines",
+        "/release-line/root",
+        "/release-line/root/1.0.0",
+        "/rebuilds/nobody",
+    ] {
+        for query in ["?limt=1", "?=", "?Limit=1&limit=1", "?wait=1"] {
+            let (status, answer) = service.get(&format!("{path}{query}")).await;
+            let named = query[1..].split('=').next().unwrap();
+            assert_eq!(
+                (status, &answer["code"], &answer["field"]),
+                (400, &json!("unknown_parameter"), &json!(named)),
+                "{path}{query}"
+            );
+            let message = answer["message"].as_str().unwrap();
+            assert!(message.contains(&format!("{named:?}")), "{message}");
+        }
+    }
+    let (status, answer) = service.post("/rebuilds/x/retry?force=1", &json!({})).await;
+    assert_eq!((status, &answer["field"]), (400, &json!("force")));
+    let (_, answer) = service.get("/packages/root?cursor=x").await;
+    assert_eq!(answer["field"], "cursor", "it is no list");
+    let (_, answer) = service.get("/changes?before=1").await;
+    assert_eq!(
+        answer["message"],
+        "400 query: \"before\" is not a parameter here: use limit, cursor"
+    );
+    // Clients that post changes may add what they like, and so may load balancers.
+    for path in ["/change?a=1", "/v2/change/dev?wait=0&trace=x"] {
+        let (status, answer) = service.post(path, &document("b", "1.0.0", json!({}))).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+    }
+    for path in ["/healthcheck", "/healthcheck.html", "/livez", "/readyz"] {
+        let url = format!("{}{path}?from=balancer", service.url);
+        let response = service.client.get(url).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+    }
+}
+
+/// As the Node software, and RFC 8259 allows it.
+#[tokio::test]
+async fn a_byte_order_mark_before_the_json_is_skipped() {
+    let service = alone().await;
+    let header = ("content-type", "application/json");
+    for (at, shape) in ["/change", "/v2/change/dev"].iter().enumerate() {
+        let document = document(&format!("marked-{at}"), "1.0.0", json!({}));
+        let body = match at {
+            0 => document,
+            _ => json!({"data": document}),
+        };
+        let text = format!("\u{feff}{body}");
+        let (status, answer) = service.post_bytes(shape, &[header], text).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    let twice = format!("\u{feff}\u{feff}{}", document("c", "1.0.0", json!({})));
+    let (status, answer) = service.post_bytes("/change", &[header], twice).await;
+    assert_eq!((status, &answer["code"]), (400, &json!("invalid_json")));
 }
 
 #[tokio::test]

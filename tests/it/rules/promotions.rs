@@ -129,16 +129,19 @@ async fn rule_12_the_setting_highest_sends_each_dependents_highest_version_that_
         ("child", "5.0.0", "^1.0.0"),
         ("child", "5.1.0", "^1.0.0"),
         ("child", "6.0.0", "^2.0.0"),
+        ("gone", "1.0.0", "^1.0.0"),
         ("out", "1.0.0", "^2.0.0"),
     ] {
         stage.publish(name, version, on("root", range)).await;
     }
+    stage.publish("gone", "1.1.0", json!({})).await;
     let id = stage.promote("root", "1.0.7", "test").await;
     stage
         .decided(
             &id,
             &[
                 ("child", "rebuild 5.1.0 highest_that_admits"),
+                ("gone", "skip no_longer_depends"),
                 ("out", "skip out_of_range"),
             ],
         )

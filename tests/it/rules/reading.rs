@@ -171,6 +171,121 @@ async fn rule_1_a_version_under_its_own_tag_is_never_a_base_or_a_highest() {
 }
 
 #[tokio::test]
+async fn rule_1_what_came_under_its_own_tag_can_be_published_under_latest_later() {
+    let stage = Stage::new().await;
+    stage.publish("root", "1.0.0", json!({})).await;
+    stage.publish("child", "1.0.0", on("root", "^1.0.0")).await;
+    let first = stage.notice(tagged("root", "1.2.0", &json!({}))).await;
+    stage.publish("root", "1.1.0", json!({})).await;
+    stage.news();
+
+    let id = stage.publish("root", "1.2.0", json!({})).await;
+    assert_ne!(id, first);
+    assert_eq!(stage.verdict(&id).await, "opened");
+    stage
+        .decided(&id, &[("child", "rebuild 1.0.1-1 admitted")])
+        .await;
+    assert_eq!(stage.news(), ["publish child@1.0.1-1"]);
+    assert_eq!(stage.version("root", "1.2.0").await["tag"], Value::Null);
+    assert_eq!(stage.chain("root").await, ["1.2.0", "1.1.0", "1.0.0"]);
+    let expected = json!({"child": "1.0.1-1"});
+    assert_eq!(stage.goes_with("root", "1.2.0").await, expected);
+    let package = stage.read("/packages/root").await;
+    assert_eq!(package["highest"], "1.2.0");
+
+    // Once: neither a second notice nor the tag's changes anything.
+    for (again, id) in [
+        (doc("root", "1.2.0", &json!({})), &id),
+        (tagged("root", "1.2.0", &json!({})), &first),
+    ] {
+        assert_eq!(stage.notice(again).await, *id);
+    }
+    stage.quiet().await;
+    assert_eq!(stage.news(), [""; 0]);
+    assert_eq!(stage.head("root").await, "1.2.0");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn rule_1_a_dependent_that_came_under_its_own_tag_is_a_base_once_it_is_under_latest() {
+    let stage = Stage::new().await;
+    stage.publish("root", "1.0.0", json!({})).await;
+    stage.publish("child", "1.0.0", on("root", "^1.0.0")).await;
+    let deps = json!({"root": "^1.0.0", "other": "*"});
+    stage.notice(tagged("child", "2.0.0", &deps)).await;
+    stage.publish("root", "1.1.0", json!({})).await;
+    assert_eq!(stage.news(), ["publish child@1.0.1-0"]);
+
+    stage.publish("child", "2.0.0", deps).await;
+    assert_eq!(
+        stage.goes_with("root", "1.1.0").await,
+        json!({"child": "2.0.0"})
+    );
+    assert_eq!(stage.head("child").await, "2.0.0");
+    let id = stage.publish("root", "1.2.0", json!({})).await;
+    stage
+        .decided(&id, &[("child", "rebuild 2.0.1-0 admitted")])
+        .await;
+    // Its document is the one that says `latest`.
+    let sent = stage.received(&[Role::Warehouse]).pop().unwrap();
+    let tags = sent.document.unwrap()["dist-tags"].clone();
+    assert_eq!(tags["latest"], "2.0.1-0");
+    let id = stage.publish("other", "1.0.0", json!({})).await;
+    assert_eq!(stage.why(&id).await["child"], "rebuild 2.0.1-1 admitted");
+    stage.news();
+    stage.promote("root", "1.1.0", "test").await;
+    assert_eq!(stage.news(), ["build child@2.0.0 test"]);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn rule_1_a_version_under_latest_stays_so_when_it_gets_another_tag() {
+    let stage = Stage::new().await;
+    stage.publish("root", "1.0.0", json!({})).await;
+    stage.publish("child", "1.0.0", on("root", "^1.0.0")).await;
+    let id = stage.publish("root", "1.1.0", json!({})).await;
+    stage.news();
+    let again = stage.notice(tagged("root", "1.1.0", &json!({}))).await;
+    let change = stage.planned(&again).await;
+    assert_eq!(
+        (&change["verdict"]["code"], &change["verdict"]["of"]),
+        (&json!("duplicate"), &json!(id))
+    );
+    let sentence = change["sentence"].as_str().unwrap();
+    assert!(sentence.contains("under another tag before"), "{sentence}");
+    // Nor does what it declares: the first document counts.
+    let other = tagged("child", "1.0.0", &json!({"else": "*"}));
+    stage.notice(other).await;
+    assert_eq!(stage.version("root", "1.1.0").await["tag"], Value::Null);
+    assert_eq!(stage.head("root").await, "1.1.0");
+    let id = stage.publish("root", "1.1.1", json!({})).await;
+    stage
+        .decided(&id, &[("child", "rebuild 1.0.1-1 admitted")])
+        .await;
+    assert_eq!(stage.news(), ["publish child@1.0.1-1"]);
+    stage.end().await;
+}
+
+/// A version that was imported is not published; another tag does not take it from `latest` before it is.
+#[tokio::test]
+async fn rule_1_a_version_merely_known_under_latest_keeps_its_publish_when_it_gets_another_tag() {
+    let stage = Stage::new().await;
+    stage.publish("root", "1.0.0", json!({})).await;
+    stage.publish("child", "1.0.0", on("root", "^1.0.0")).await;
+    stage.import(&doc("root", "1.1.0", &json!({}))).await;
+    let id = stage.notice(tagged("root", "1.1.0", &json!({}))).await;
+    assert_eq!(stage.verdict(&id).await, "tagged");
+    assert_eq!(stage.version("root", "1.1.0").await["tag"], Value::Null);
+    let id = stage.notice(doc("root", "1.1.0", &json!({}))).await;
+    stage.quiet().await;
+    stage
+        .decided(&id, &[("child", "rebuild 1.0.1-0 admitted")])
+        .await;
+    assert_eq!(stage.head("root").await, "1.1.0");
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn rule_1_a_bare_package_json_stands_for_a_document() {
     let stage = Stage::new().await;
     stage.publish("root", "1.0.0", json!({})).await;

@@ -372,3 +372,43 @@ async fn rule_10_what_waits_for_a_retry_keeps_its_place() {
     assert_eq!(outcomes(&rebuild), ["retry", "sent"]);
     stage.end().await;
 }
+
+/// How many of these were under way at once, at most.
+fn at_once(received: &[Received]) -> usize {
+    let under_way = |at| {
+        let begun = received.iter().filter(|one| one.at <= at);
+        begun
+            .filter(|one| one.finished.is_none_or(|end| end > at))
+            .count()
+    };
+    received
+        .iter()
+        .map(|one| under_way(one.at))
+        .max()
+        .unwrap_or(0)
+}
+
+#[tokio::test]
+async fn design_7_the_registrys_concurrency_is_kept_too() {
+    let stage = Stage::with(|settings| {
+        let registry = settings.registry.as_mut().unwrap();
+        registry.concurrency = 2;
+    })
+    .await;
+    stage.publish("root", "1.0.0", json!({})).await;
+    for number in 0..6 {
+        let name = format!("child-{number}");
+        stage.publish(&name, "1.0.0", on("root", "^1.0.0")).await;
+    }
+    stage.news();
+    for role in [Role::Packument, Role::Tarball] {
+        let slow = Fault::always(role, FaultKind::Slow { ms: 60 });
+        stage.sandbox.fail(slow);
+    }
+    stage.publish("root", "1.0.1", json!({})).await;
+    for role in [Role::Packument, Role::Tarball, Role::Warehouse] {
+        let received = stage.received(&[role]);
+        assert_eq!((received.len(), at_once(&received)), (6, 2), "{role:?}");
+    }
+    stage.end().await;
+}

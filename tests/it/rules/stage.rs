@@ -546,13 +546,15 @@ impl Stage {
 /// The id of the change that a document's publish is.
 pub fn id_of(document: &Value) -> String {
     let tags = document["dist-tags"].as_object();
-    let version = tags
-        .and_then(|tags| tags.get("latest").or_else(|| tags.values().next()))
-        .or_else(|| document.get("version"))
+    let (tag, version) = tags
+        .and_then(|tags| tags.get_key_value("latest").or_else(|| tags.iter().next()))
+        .map(|(tag, version)| (Some(tag.as_str()), version))
+        .or_else(|| Some((None, document.get("version")?)))
         .unwrap();
+    let tag = tag.filter(|tag| *tag != "latest");
     let name = PackageName::parse(document["name"].as_str().unwrap()).unwrap();
     let version = Version::parse(version.as_str().unwrap()).unwrap();
-    ChangeId::of_publish(&name, &version).to_string()
+    ChangeId::of_publish(&name, &version, tag).to_string()
 }
 
 /// The rebuild in a change's decision about a dependent; the last one, if it was given another version.
