@@ -70,7 +70,8 @@ impl Inner {
     /// Applies one batch, or refuses it.
     pub(super) async fn commit(&self, batch: &PackageCommit) -> Result<Committed> {
         lawful(batch)?;
-        if batch.expect_seq.is_some_and(|seq| i64::try_from(seq).is_err()) {
+        let most = u64::try_from(i64::MAX).unwrap_or(u64::MAX);
+        if batch.expect_seq.is_some_and(|seq| seq >= most) {
             // No package ever had so many.
             return Ok(Committed::Refused);
         }
@@ -124,7 +125,10 @@ impl Inner {
         Err(unknown(format!(
             "cassandra: whether a batch on {} was applied: {}",
             batch.name,
-            last.map_or_else(|| "others came in between".into(), |error| error.to_string())
+            last.map_or_else(
+                || "others came in between".into(),
+                |error| error.to_string()
+            )
         )))
     }
 
@@ -171,10 +175,7 @@ impl Inner {
     }
 
     /// Sends the batch once; whether it was applied.
-    async fn send(
-        &self,
-        statements: &Statements<'_>,
-    ) -> std::result::Result<bool, ExecutionError> {
+    async fn send(&self, statements: &Statements<'_>) -> std::result::Result<bool, ExecutionError> {
         let mut cql = Batch::new(BatchType::Unlogged);
         cql.set_serial_consistency(Some(SerialConsistency::LocalSerial));
         cql.set_is_idempotent(false);
@@ -183,8 +184,10 @@ impl Inner {
             cql.append_statement((*statement).clone());
         }
         let result = self.session.batch(&cql, &statements.values).await?;
-        let applied = rows(result)
-            .and_then(|rows| rows.first().map_or(Ok(true), |first| first.flag("[applied]")));
+        let applied = rows(result).and_then(|rows| {
+            rows.first()
+                .map_or(Ok(true), |first| first.flag("[applied]"))
+        });
         Ok(applied.unwrap_or(false))
     }
 
@@ -194,7 +197,8 @@ impl Inner {
         batch: &PackageCommit,
         assumed: &[Assumed],
     ) -> Result<Option<Vec<Assumed>>> {
-        let guessed = |write: &RowWrite| matches!(write.expect, Expect::Nothing | Expect::NoRebuild);
+        let guessed =
+            |write: &RowWrite| matches!(write.expect, Expect::Nothing | Expect::NoRebuild);
         if !batch.rows.iter().any(guessed) {
             return Ok(None);
         }
@@ -260,7 +264,10 @@ impl Inner {
         } else {
             0
         };
-        Ok((seq, cells.maybe_uuid("batch_of")?.filter(|_| seq > expected)))
+        Ok((
+            seq,
+            cells.maybe_uuid("batch_of")?.filter(|_| seq > expected),
+        ))
     }
 
     async fn look(&self, name: &PackageName, write: &RowWrite) -> Result<Seen> {

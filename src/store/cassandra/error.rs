@@ -3,9 +3,7 @@
 //! A write that timed out, or whose connection broke, may have been done (H9): that is [`StoreErrorKind::Unknown`] and
 //! never anything else. A read that failed has no outcome to be unsure about.
 
-use scylla::errors::{
-    DbError, ExecutionError, NewSessionError, PrepareError, RequestAttemptError,
-};
+use scylla::errors::{DbError, ExecutionError, NewSessionError, PrepareError, RequestAttemptError};
 
 use crate::store::{StoreError, StoreErrorKind};
 

@@ -76,8 +76,9 @@ impl Inner {
         before: Option<(Millis, ChangeId)>,
         count: usize,
     ) -> Result<Vec<Change>> {
-        let (time, id) =
-            before.map_or((Millis::MAX, String::new()), |(time, id)| (time, id.as_str().into()));
+        let (time, id) = before.map_or((Millis::MAX, String::new()), |(time, id)| {
+            (time, id.as_str().into())
+        });
         let mut found: Vec<(Millis, String)> = Vec::new();
         let days = self
             .all(&self.statements.days, vec![int(day_of(time))])
@@ -377,4 +378,3 @@ fn change(cells: &Cells) -> Result<Change> {
         planned: cells.maybe_json("planned")?,
     })
 }
-

@@ -100,8 +100,11 @@ impl Inner {
         let mut open = BTreeMap::new();
         for (at, slice) in slices(&asked).enumerate() {
             let rows = if at == 0 {
-                self.all(&self.statements.rows, vec![text(name.as_str()), keys(&slice)])
-                    .await?
+                self.all(
+                    &self.statements.rows,
+                    vec![text(name.as_str()), keys(&slice)],
+                )
+                .await?
             } else {
                 self.at_least(
                     state.seq,
@@ -160,10 +163,12 @@ impl Inner {
         }
         for prefix in &want.prefixes {
             for cells in self
-                .range(name, prefix, state.seq, &[
-                    &self.statements.prefix,
-                    &self.statements.prefix_serial,
-                ])
+                .range(
+                    name,
+                    prefix,
+                    state.seq,
+                    &[&self.statements.prefix, &self.statements.prefix_serial],
+                )
                 .await?
             {
                 let row = row(&cells)?;
@@ -173,10 +178,12 @@ impl Inner {
         state.rows = rows.into_values().collect();
         for prefix in &want.taken {
             for cells in self
-                .range(name, prefix, state.seq, &[
-                    &self.statements.taken,
-                    &self.statements.taken_serial,
-                ])
+                .range(
+                    name,
+                    prefix,
+                    state.seq,
+                    &[&self.statements.taken, &self.statements.taken_serial],
+                )
                 .await?
             {
                 state.taken.insert(cells.version("a")?);
@@ -193,10 +200,9 @@ impl Inner {
         for (parent, version) in &want.attached {
             let key = (ATTACHED, parent.as_str().to_owned(), version.to_string());
             if let Some(cells) = found.get(&key) {
-                state.attached.insert(
-                    (parent.clone(), version.clone()),
-                    cells.version("version")?,
-                );
+                state
+                    .attached
+                    .insert((parent.clone(), version.clone()), cells.version("version")?);
             }
         }
         if want.top_edges
@@ -290,7 +296,11 @@ impl Inner {
 
     /// The lowest place among the queued rebuilds of a slot. `unended` names those that have not ended; which of them are
     /// queued, their rows say.
-    pub(super) async fn first_queued(&self, name: &PackageName, slot: &Slot) -> Result<Option<u64>> {
+    pub(super) async fn first_queued(
+        &self,
+        name: &PackageName,
+        slot: &Slot,
+    ) -> Result<Option<u64>> {
         let Some(cells) = self
             .one(&self.statements.unended, vec![text(name.as_str())])
             .await?

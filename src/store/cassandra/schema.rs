@@ -343,10 +343,9 @@ async fn data_center(session: &Session, options: &Options) -> Result<String> {
         return Ok(named.clone());
     }
     let rows = select(session, "SELECT data_center FROM system.local", Vec::new()).await?;
-    rows.first()
-        .map_or(Ok(String::new()), |cells| {
-            Ok(cells.owned("data_center")?.unwrap_or_default())
-        })
+    rows.first().map_or(Ok(String::new()), |cells| {
+        Ok(cells.owned("data_center")?.unwrap_or_default())
+    })
 }
 
 /// A name that needs no thought about quoting.
@@ -423,11 +422,20 @@ mod tests {
         }
         // The names that the Node software has for itself (contract.md 3.1).
         let theirs = [
-            "build", "build_file", "build_head", "package", "package_cache", "version", "dependent",
+            "build",
+            "build_file",
+            "build_head",
+            "package",
+            "package_cache",
+            "version",
+            "dependent",
         ];
         for name in theirs {
             let made = format!("CREATE TABLE IF NOT EXISTS {name} ");
-            assert!(FILES.iter().all(|(_, file)| !file.contains(&made)), "{name}");
+            assert!(
+                FILES.iter().all(|(_, file)| !file.contains(&made)),
+                "{name}"
+            );
         }
     }
 

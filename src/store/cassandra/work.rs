@@ -103,7 +103,10 @@ impl Inner {
 
     async fn insert(&self, (shard, bucket, put): Place, items: &[&Work]) -> Result<()> {
         // The bucket first: an item in a bucket that is not listed is not found.
-        if !self.work.with(|known| known.buckets.contains(&(shard, bucket))) {
+        if !self
+            .work
+            .with(|known| known.buckets.contains(&(shard, bucket)))
+        {
             let values = vec![small(shard), big(bucket), int(self.retain)];
             self.put(&self.statements.put_bucket, values).await?;
             self.work.with(|known| {

@@ -18,8 +18,8 @@ use feedsme::model::package::{Millis, PackageState, Slot};
 use feedsme::model::work::{Shard, Work};
 use feedsme::semver::Version;
 use feedsme::store::{
-    Attempt, Committed, Dependent, Line, Node, NodeKey, PackageCommit, Promotion, Published, Replica,
-    Result, Store, StoreError, StoreErrorKind, Want, Write,
+    Attempt, Committed, Dependent, Line, Node, NodeKey, PackageCommit, Promotion, Published,
+    Replica, Result, Store, StoreError, StoreErrorKind, Want, Write,
 };
 
 /// What goes wrong, counted in steps from 0.

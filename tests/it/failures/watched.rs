@@ -16,8 +16,8 @@ use feedsme::model::package::{Millis, PackageState, Slot};
 use feedsme::model::work::{Shard, Work};
 use feedsme::semver::Version;
 use feedsme::store::{
-    Attempt, Committed, Dependent, Line, Node, NodeKey, PackageCommit, Promotion, Published, Replica,
-    Result, Store, Want, Write,
+    Attempt, Committed, Dependent, Line, Node, NodeKey, PackageCommit, Promotion, Published,
+    Replica, Result, Store, Want, Write,
 };
 use tokio::sync::{mpsc, oneshot};
 

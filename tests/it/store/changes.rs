@@ -1,6 +1,5 @@
 //! Contract: documents, changes, decisions.
 
-
 #[allow(unused_imports)]
 use super::puts::Puts as _;
 use feedsme::model::change::Verdict;
@@ -10,8 +9,8 @@ use feedsme::model::package::{Kind, Millis};
 use feedsme::model::work::Work;
 
 use super::Place;
-use super::work::pending;
 use super::fixtures::{change, change_id, decision, env, name, planned, unique, version, wave};
+use super::work::pending;
 
 pub async fn documents_are_kept_by_change_and_digest(place: &impl Place) {
     let store = place.open().await;
@@ -145,7 +144,6 @@ pub async fn accepting_keeps_document_change_and_work_every_time(place: &impl Pl
     store.accept(&first, b"document", &work).await.unwrap();
     assert_eq!(pending(&*store, &work.id).await, Some(work));
 }
-
 
 pub async fn changes_are_listed_newest_first(place: &impl Place) {
     let store = place.open().await;

@@ -13,11 +13,11 @@ use feedsme::store::{
 };
 
 use super::Place;
-use super::work::pending;
 use super::fixtures::{
     change, commit, decision, env, name, package, planned, publish, rebuild, reserve, top, version,
     wave,
 };
+use super::work::pending;
 
 pub async fn everything_is_there_after_the_store_was_closed_and_opened(place: &impl Place) {
     let store = place.open().await;
@@ -235,10 +235,7 @@ pub async fn everything_is_there_after_the_store_was_closed_and_opened(place: &i
                 "{:?}",
                 store.attempts(&rebuild.id).await.unwrap().first().unwrap()
             ),
-            format!(
-                "{:?}",
-                pending(store, &work.id).await.unwrap()
-            ),
+            format!("{:?}", pending(store, &work.id).await.unwrap()),
         ]
     };
     let before = all(&*store).await;
