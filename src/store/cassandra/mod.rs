@@ -62,6 +62,7 @@ struct Inner {
     replicated: bool,
     /// The time to live of things of the past, in seconds.
     retain: i32,
+    clock: crate::ingest::Clock,
     published: crate::store::lists::Lists,
     work: work::Places,
     days: lists::Days,
@@ -83,6 +84,7 @@ impl CassandraStore {
             decide: profiles.decide.clone().into_handle(),
             replicated: keyspace.replicated,
             retain: seconds(options.retain),
+            clock: options.clock.clone(),
             published: crate::store::lists::Lists::default(),
             work: work::Places::default(),
             days: lists::Days::default(),
