@@ -69,6 +69,15 @@ pub fn on_cassandra() -> bool {
     }
 }
 
+/// How often something is tried that is quick on SQLite: a world on Cassandra takes a second, not a hundredth of one.
+pub fn rounds(on_sqlite: usize) -> usize {
+    if on_cassandra() {
+        (on_sqlite / 20).clamp(4, 30)
+    } else {
+        on_sqlite
+    }
+}
+
 /// An empty store for one test; it is given back when this is dropped.
 pub enum Place {
     File(TempDir),

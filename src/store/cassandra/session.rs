@@ -114,6 +114,21 @@ pub(super) async fn connect(options: &Options) -> Result<(Session, Profiles)> {
             )
         })?
         .map_err(|error| of_session(&error))?;
+    if let Some(named) = &options.data_center {
+        let state = session.get_cluster_state();
+        let known: std::collections::BTreeSet<&str> = state
+            .get_nodes_info()
+            .iter()
+            .filter_map(|node| node.datacenter.as_deref())
+            .collect();
+        if !known.contains(named.as_str()) {
+            let known: Vec<&str> = known.into_iter().collect();
+            return Err(bug(format!(
+                "there is no data center {named:?} in the cluster; it has {}",
+                known.join(", ")
+            )));
+        }
+    }
     Ok((session, profiles))
 }
 

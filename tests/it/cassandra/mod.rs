@@ -2,6 +2,8 @@
 //!
 //! `bin/test` starts the node that `FEEDSME_TEST_CASSANDRA` names; the tests of [`nodes`] bring up three of their own.
 
+mod babel;
 mod migrate;
+mod nodes;
 mod queue;
 mod replicas;

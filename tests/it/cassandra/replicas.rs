@@ -200,7 +200,11 @@ async fn h2_two_replicas_share_the_work_and_send_everything_once() {
             .into_iter()
             .flatten()
         {
-            for attempt in decision["attempts"].as_array().into_iter().flatten() {
+            for attempt in decision["rebuild"]["attempts"]
+                .as_array()
+                .into_iter()
+                .flatten()
+            {
                 owners.insert(attempt["owner"].as_str().unwrap_or_default().to_owned());
             }
         }
