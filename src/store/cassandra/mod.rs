@@ -77,6 +77,7 @@ impl CassandraStore {
     pub async fn open(options: &Options) -> Result<Self> {
         let (session, profiles) = session::connect(options).await?;
         let keyspace = schema::check(&session, options).await?;
+        schema::warn_of_commit_log(&session).await;
         let statements = Statements::prepare(&session, &profiles, &options.keyspace).await?;
         Ok(Self(Arc::new(Inner {
             session,

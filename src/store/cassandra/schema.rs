@@ -337,6 +337,23 @@ async fn data_center(session: &Session, options: &Options) -> Result<String> {
     })
 }
 
+/// Says so if a node tells that it acknowledges before its commit log is on disk: then what was answered survives the death
+/// of processes, not a power cut of all replicas at once (H25).
+pub(super) async fn warn_of_commit_log(session: &Session) {
+    let cql = "SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'";
+    let mode = match select(session, cql, Vec::new()).await {
+        Ok(rows) => rows.first().and_then(|cells| cells.owned("value").ok()?),
+        // Older than 4.0, or not allowed to look.
+        Err(_) => return,
+    };
+    if mode.as_deref() == Some("periodic") {
+        tracing::warn!(
+            "Cassandra's commitlog_sync is periodic: what was answered may be lost in a power cut of all nodes; \
+             set it to group or batch"
+        );
+    }
+}
+
 /// A name that needs no thought about quoting.
 fn check_name(keyspace: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
