@@ -3,8 +3,9 @@
 //!
 //! A keyspace takes seconds to make and a fraction of one to empty, so a few of them are used again and again.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use feedsme::ingest::Clock;
 use feedsme::settings::StoreAddress;
@@ -15,6 +16,7 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 
 /// Where connections live: a test's own runtime ends with the test, and would take them along.
 pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
@@ -84,13 +86,26 @@ pub enum Place {
     Keyspace(String),
 }
 
-static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Since when each has been free, the longest first.
+static FREE: Mutex<VecDeque<(Instant, String)>> = Mutex::new(VecDeque::new());
+
+/// What a test left behind may go on for so long: a service that was dropped finishes what it is doing.
+const REST: Duration = Duration::from_millis(1_500);
+
+/// How many keyspaces are in use at once: each has 26 tables, and a node has a megabyte for each table or is slow. No test
+/// has more than two, and no more than a few run at once.
+const KEYSPACES: usize = 6;
+static IN_USE: Semaphore = Semaphore::const_new(KEYSPACES);
+
+/// One is made at a time: nodes agree on one change of the schema after the other.
+static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 impl Drop for Place {
     fn drop(&mut self) {
         if let Self::Keyspace(name) = self {
             let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-            free.push(std::mem::take(name));
+            free.push_back((Instant::now(), std::mem::take(name)));
+            IN_USE.add_permits(1);
         }
     }
 }
@@ -170,13 +185,19 @@ impl Place {
 
 /// An empty keyspace: a used one, emptied, or a new one.
 async fn keyspace() -> String {
-    let used = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    if let Some(name) = used {
+    IN_USE.acquire().await.unwrap().forget();
+    let used = FREE
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .pop_front();
+    if let Some((since, name)) = used {
+        tokio::time::sleep(REST.saturating_sub(since.elapsed())).await;
         empty(&name).await;
         return name;
     }
     let name = fresh_keyspace();
     let options = options(&name);
+    let _one = MAKING.lock().await;
     migrate(&options, &"1".parse().unwrap()).await.unwrap();
     name
 }

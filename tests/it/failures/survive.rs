@@ -61,7 +61,7 @@ async fn with_every_fault(story: impl AsyncFn(&mut World), ambiguous_too: bool) 
             .chain(seldom.into_iter().flatten())
     });
     stream::iter(faults)
-        .for_each_concurrent(3, |fault| {
+        .for_each_concurrent(if on_cassandra() { 1 } else { 3 }, |fault| {
             let (story, expected, sent) = (&story, &expected, &sent);
             async move {
                 let mut world = World::new([fault]);
