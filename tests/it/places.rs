@@ -83,10 +83,14 @@ pub fn rounds(on_sqlite: usize) -> usize {
 /// An empty store for one test; it is given back when this is dropped.
 pub enum Place {
     File(TempDir),
-    Keyspace(String),
+    Keyspace {
+        name: String,
+        /// How long it is left alone afterwards.
+        rest: Duration,
+    },
 }
 
-/// Since when each has been free, the longest first.
+/// From when on each can be used, the one that has been free for longest first.
 static FREE: Mutex<VecDeque<(Instant, String)>> = Mutex::new(VecDeque::new());
 
 /// What a test left behind may go on for so long: a service that was dropped finishes what it is doing.
@@ -102,9 +106,9 @@ static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Self::Keyspace(name) = self {
+        if let Self::Keyspace { name, rest } = self {
             let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-            free.push_back((Instant::now(), std::mem::take(name)));
+            free.push_back((Instant::now() + *rest, std::mem::take(name)));
             IN_USE.add_permits(1);
         }
     }
@@ -125,14 +129,25 @@ impl Place {
     pub fn keyspace() -> Self {
         // From a thread of its own: whoever asks may be in any runtime, or in none.
         let made = std::thread::spawn(|| RUNTIME.block_on(keyspace()));
-        Self::Keyspace(made.join().unwrap())
+        Self::Keyspace {
+            name: made.join().unwrap(),
+            rest: REST,
+        }
+    }
+
+    /// Nothing goes on in it once the test has ended.
+    pub fn at_rest(mut self) -> Self {
+        if let Self::Keyspace { rest, .. } = &mut self {
+            *rest = Duration::ZERO;
+        }
+        self
     }
 
     /// The keyspace's name.
     pub fn name(&self) -> &str {
         match self {
             Self::File(_) => panic!("a file is no keyspace"),
-            Self::Keyspace(name) => name,
+            Self::Keyspace { name, .. } => name,
         }
     }
 
@@ -144,7 +159,7 @@ impl Place {
     pub fn path(&self) -> Option<std::path::PathBuf> {
         match self {
             Self::File(dir) => Some(Self::file(dir)),
-            Self::Keyspace(_) => None,
+            Self::Keyspace { .. } => None,
         }
     }
 
@@ -155,7 +170,7 @@ impl Place {
                 path: Self::file(dir),
                 synchronous: false,
             },
-            Self::Keyspace(name) => {
+            Self::Keyspace { name, .. } => {
                 let address = format!("cassandra://{}/{name}", nodes().join(","));
                 StoreAddress::try_from(address).unwrap()
             }
@@ -172,7 +187,7 @@ impl Place {
                 };
                 Arc::new(SqliteStore::open(&Self::file(dir), options).unwrap())
             }
-            Self::Keyspace(name) => {
+            Self::Keyspace { name, .. } => {
                 let options = options(name);
                 let opened = std::thread::spawn(move || {
                     RUNTIME.block_on(async move { CassandraStore::open(&options).await })
@@ -190,8 +205,8 @@ async fn keyspace() -> String {
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .pop_front();
-    if let Some((since, name)) = used {
-        tokio::time::sleep(REST.saturating_sub(since.elapsed())).await;
+    if let Some((from, name)) = used {
+        tokio::time::sleep(from.saturating_duration_since(Instant::now())).await;
         empty(&name).await;
         return name;
     }
