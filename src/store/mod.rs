@@ -478,17 +478,28 @@ pub struct Replica {
 pub async fn all_pending(store: &dyn Store) -> Result<Vec<Work>> {
     let mut all = Vec::new();
     for shard in Shard::all() {
-        let mut cursor: Option<String> = None;
-        loop {
-            let (page, next) = store.pending_work(shard, cursor.as_deref()).await?;
-            all.extend(page);
-            cursor = next;
-            if cursor.is_none() {
-                break;
-            }
-        }
+        all.extend(pending_in(store, shard).await?);
     }
     all.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(all)
+}
+
+/// All work of a shard that is not finished, each item once, in the order of ids.
+///
+/// # Errors
+/// Those of [`Store::pending_work`].
+pub async fn pending_in(store: &dyn Store, shard: Shard) -> Result<Vec<Work>> {
+    let mut all = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let (page, next) = store.pending_work(shard, cursor.as_deref()).await?;
+        all.extend(page);
+        cursor = next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    all.sort_by(|a: &Work, b| a.id.cmp(&b.id));
     all.dedup_by(|a, b| a.id == b.id);
     Ok(all)
 }
@@ -673,6 +684,9 @@ pub trait Store: Send + Sync + 'static {
 
     // ---- replicas ------------------------------------------------------------------------------------------------
 
+    /// Whether several processes may work on it at once.
+    fn is_shared(&self) -> bool;
+
     /// Says that a replica lives: others watch whether `beat` moves, on their own clocks (H25).
     async fn beat(&self, replica: &Replica) -> Result<()>;
 
@@ -683,6 +697,11 @@ pub trait Store: Send + Sync + 'static {
     async fn replicas(&self) -> Result<Vec<Replica>>;
 
     // ---- the store itself ----------------------------------------------------------------------------------------
+
+    /// Ends changes that were accepted before that time and have nothing left to be sent, with their documents,
+    /// decisions, nodes, rebuilds by id and attempts: so many of them that it does not take long. Returns how many. Never
+    /// ended: versions, lines, reservations, promotions. A store whose entries end by themselves has nothing to do.
+    async fn prune(&self, before: Millis) -> Result<usize>;
 
     /// Answers if the store can be read and written.
     async fn check(&self) -> Result<()>;

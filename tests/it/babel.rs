@@ -248,7 +248,14 @@ pub async fn replay(core: &Core, history: &[Publish], notices: bool) -> usize {
                     panic!("planning puts sends")
                 };
                 if notices {
-                    let claim = claim(core, "test", rebuild, &item.package, key).await;
+                    let claim = claim(
+                        core,
+                        &feedsme::dispatch::Owner::alone("test"),
+                        rebuild,
+                        &item.package,
+                        key,
+                    )
+                    .await;
                     let Claim::Claimed(claimed) = claim.unwrap() else {
                         panic!("it is to be sent")
                     };
@@ -288,7 +295,7 @@ pub async fn replay(core: &Core, history: &[Publish], notices: bool) -> usize {
 }
 
 /// v7.0.0 in the history.
-const FROM_V7: usize = 6_600;
+pub const FROM_V7: usize = 6_600;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_8_the_whole_history_of_babel_without_notices() {

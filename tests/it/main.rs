@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod babel;
+mod cassandra;
 mod demo;
 mod failures;
 mod helpers;
@@ -10,6 +11,7 @@ mod http;
 mod kill;
 mod neighbours;
 mod node;
+mod places;
 mod process;
 mod rules;
 mod sandbox;

@@ -3,6 +3,7 @@
 //! `bin/test` installs them into `target/node` and is the way to run these tests. Without them they fail; where there is
 //! no Node, `bin/test` leaves them out and says so.
 
+use crate::places::Place;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,9 +11,8 @@ use std::time::Duration;
 use feedsme::app::{Running, start};
 use feedsme::neighbours::endpoint::Endpoint;
 use feedsme::sandbox::{Role, Sandbox, SandboxOptions, Tarball};
-use feedsme::settings::{Settings, StoreAddress};
+use feedsme::settings::Settings;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::helpers::document;
@@ -63,19 +63,16 @@ struct World {
     sandbox: Sandbox,
     running: Running,
     url: String,
-    _dir: TempDir,
+    _place: Place,
 }
 
 impl World {
     async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let place = Place::new();
         let sandbox = Sandbox::start(SandboxOptions::default()).await.unwrap();
         let settings = Settings {
             listen: ([127, 0, 0, 1], 0).into(),
-            store: StoreAddress {
-                path: dir.path().join("feedsme.sqlite3"),
-                synchronous: false,
-            },
+            store: place.address(),
             build_service: Some(Endpoint::new(sandbox.build_service_url())),
             warehouse: Some(Endpoint::new(sandbox.warehouse_url())),
             registry: Some(Endpoint::new(sandbox.registry_url())),
@@ -88,7 +85,7 @@ impl World {
             sandbox,
             running,
             url,
-            _dir: dir,
+            _place: place,
         }
     }
 

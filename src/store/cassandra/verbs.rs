@@ -212,6 +212,10 @@ impl Store for CassandraStore {
         self.0.retire(shard).await
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     async fn beat(&self, replica: &Replica) -> Result<()> {
         self.0.beat_of(replica).await
     }
@@ -222,6 +226,11 @@ impl Store for CassandraStore {
 
     async fn replicas(&self) -> Result<Vec<Replica>> {
         self.0.replicas_of().await
+    }
+
+    /// Everything of the past is written with a time to live.
+    async fn prune(&self, _before: Millis) -> Result<usize> {
+        Ok(0)
     }
 
     async fn check(&self) -> Result<()> {

@@ -256,6 +256,10 @@ impl Store for SqliteStore {
         Ok(())
     }
 
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// One process has the file, and its lock says so.
     async fn beat(&self, _replica: &Replica) -> Result<()> {
         Ok(())
@@ -267,6 +271,10 @@ impl Store for SqliteStore {
 
     async fn replicas(&self) -> Result<Vec<Replica>> {
         Ok(Vec::new())
+    }
+
+    async fn prune(&self, before: Millis) -> Result<usize> {
+        self.run(move |db| change::prune(db, before)).await
     }
 
     async fn check(&self) -> Result<()> {

@@ -322,6 +322,10 @@ impl Store for WatchedStore {
         self.inner.retire_work(shard).await
     }
 
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
     async fn beat(&self, replica: &Replica) -> Result<()> {
         self.inner.beat(replica).await
     }
@@ -336,6 +340,10 @@ impl Store for WatchedStore {
 
     async fn close(&self) -> Result<()> {
         self.inner.close().await
+    }
+
+    async fn prune(&self, before: Millis) -> Result<usize> {
+        self.inner.prune(before).await
     }
 
     async fn check(&self) -> Result<()> {
