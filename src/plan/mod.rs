@@ -11,6 +11,7 @@
 //! * [`rebuild`]: reserving a rebuild and giving a node another one (rules 9, 12).
 //! * [`promotion`]: what a promotion does with one pair of its line (rules 12, 13, H15).
 
+pub mod applied;
 pub mod attach;
 pub mod base;
 pub mod promotion;
