@@ -3,6 +3,8 @@
 //! `bin/test` installs them into `target/node` and is the way to run these tests. Without them they fail; where there is
 //! no Node, `bin/test` leaves them out and says so.
 
+mod cassandra;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
