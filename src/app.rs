@@ -10,12 +10,14 @@ use actix_web::dev::ServerHandle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::dispatch::Neighbours;
+use crate::dispatch::share::share;
 use crate::dispatch::worker::{Inbox, Worker, WorkerOptions};
+use crate::dispatch::{Neighbours, Owner};
 use crate::http::{ApiState, ServerOptions, serve};
 use crate::ingest::{Clock, Core};
 use crate::neighbours::{BuildService, Neighbour, Registry, Unusable, Warehouse};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Settings, SettingsError, StoreAddress};
+use crate::store::cassandra::CassandraStore;
 use crate::store::sqlite::{Durability, Options, SqliteStore};
 use crate::store::{Store, StoreError};
 
@@ -59,9 +61,11 @@ pub struct Running {
     server: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
     working: JoinHandle<()>,
+    sharing: Option<JoinHandle<()>>,
+    owner: Owner,
     store: Arc<dyn Store>,
     // Held until the end: it says that the file is in use.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 /// The neighbours that the settings name.
@@ -91,14 +95,20 @@ pub async fn start(settings: &Settings) -> Result<Running, AppError> {
     };
     let address = listener.local_addr().map_err(system("listening"))?;
 
-    let lock = lock(&settings.store.path)?;
-    let store = open(settings).await?;
+    let (store, lock) = open(settings).await?;
     let core = Core {
         store: store.clone(),
         rules: Arc::new(rules),
         clock: Clock::system(),
     };
-    let (mut worker, inbox) = Worker::new(core.clone(), neighbours, worker_options(settings));
+    let id = format!("{}/{}", std::process::id(), uuid::Uuid::new_v4().simple());
+    let owner = if store.is_shared() {
+        Owner::among(id, settings.replica_ttl)
+    } else {
+        Owner::alone(id)
+    };
+    let options = worker_options(settings, owner.clone());
+    let (mut worker, inbox) = Worker::new(core.clone(), neighbours, options);
     let left = worker.resume().await?;
     if left > 0 {
         tracing::info!(items = left, "work left by the last run is taken up");
@@ -118,6 +128,16 @@ pub async fn start(settings: &Settings) -> Result<Running, AppError> {
     let handle = server.handle();
     let working = tokio::spawn(worker.run(stop.clone()));
     let serving = tokio::spawn(server);
+    let sharing = store.is_shared().then(|| {
+        let (store, inbox, stop) = (store.clone(), inbox.clone(), stop.clone());
+        tokio::spawn(share(
+            store,
+            owner.clone(),
+            address.to_string(),
+            inbox,
+            stop,
+        ))
+    });
     tracing::info!(%address, store = %settings.store, "listening");
     Ok(Running {
         address,
@@ -127,6 +147,8 @@ pub async fn start(settings: &Settings) -> Result<Running, AppError> {
         server: handle,
         serving,
         working,
+        sharing,
+        owner,
         store,
         _lock: lock,
     })
@@ -145,6 +167,13 @@ impl Running {
         self.server.stop(true).await;
         if !self.working.is_finished() {
             let _ = (&mut self.working).await;
+        }
+        if let Some(sharing) = self.sharing.take() {
+            let _ = sharing.await;
+            // Only now: what this replica was sending is settled.
+            if let Err(error) = self.store.leave(self.owner.id()).await {
+                tracing::warn!(%error, "the other replicas will notice by themselves");
+            }
         }
         if !self.serving.is_finished() {
             let _ = (&mut self.serving).await;
@@ -171,7 +200,7 @@ impl Running {
     }
 }
 
-fn worker_options(settings: &Settings) -> WorkerOptions {
+fn worker_options(settings: &Settings, owner: Owner) -> WorkerOptions {
     let endpoints = [
         (Neighbour::BuildService, settings.build_service.as_ref()),
         (Neighbour::Warehouse, settings.warehouse.as_ref()),
@@ -182,7 +211,7 @@ fn worker_options(settings: &Settings) -> WorkerOptions {
         .as_ref()
         .map_or(usize::MAX, |endpoint| endpoint.concurrency.max(1));
     WorkerOptions {
-        owner: format!("{}/{}", std::process::id(), uuid::Uuid::new_v4().simple()),
+        owner,
         concurrency: endpoints
             .into_iter()
             .filter_map(|(neighbour, endpoint)| {
@@ -193,13 +222,31 @@ fn worker_options(settings: &Settings) -> WorkerOptions {
     }
 }
 
-async fn open(settings: &Settings) -> Result<Arc<SqliteStore>, AppError> {
-    let path = settings.store.path.clone();
-    let durability = if settings.store.synchronous {
+/// Opens the store that the settings name; of a file also its lock, to be held as long as the store is used.
+///
+/// # Errors
+/// [`AppError::InUse`], or what the store says.
+pub async fn open(settings: &Settings) -> Result<(Arc<dyn Store>, Option<File>), AppError> {
+    let cassandra = settings
+        .cassandra
+        .options(&settings.store, settings.retain)?;
+    if let Some(options) = cassandra {
+        let store = CassandraStore::open(&options).await?;
+        store.check().await?;
+        return Ok((Arc::new(store), None));
+    }
+    let StoreAddress::Sqlite { path, synchronous } = settings.store.clone() else {
+        return Err(AppError::System(
+            "the store".into(),
+            std::io::ErrorKind::Unsupported.into(),
+        ));
+    };
+    let durability = if synchronous {
         Durability::Full
     } else {
         Durability::Off
     };
+    let lock = lock(&path)?;
     let options = Options {
         durability,
         ..Options::default()
@@ -209,7 +256,7 @@ async fn open(settings: &Settings) -> Result<Arc<SqliteStore>, AppError> {
         .map_err(|error| AppError::System("opening the store".into(), error.into()))??;
     let store = Arc::new(store);
     store.check().await?;
-    Ok(store)
+    Ok((store, Some(lock)))
 }
 
 /// Makes sure that this is the only process on the file: claims are taken over without asking who holds them.
@@ -302,7 +349,7 @@ mod tests {
         let nobody = Endpoint::new("http://127.0.0.1:9");
         Settings {
             listen: ([127, 0, 0, 1], 0).into(),
-            store: StoreAddress {
+            store: StoreAddress::Sqlite {
                 path: store.to_owned(),
                 synchronous: false,
             },

@@ -4,9 +4,10 @@
 //! everywhere and an unknown one is an error everywhere: `build_service.url` in the file is
 //! `FEEDSME_BUILD_SERVICE__URL` in the environment and `--build-service-url` on the command line.
 
-use std::fmt;
+mod store;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ use crate::model::edge::EdgeFields;
 use crate::model::env::Environments;
 use crate::neighbours::endpoint::{Endpoint, at_least_one, duration};
 use crate::plan::{Increment, Rules, WithoutLine};
+
+pub use self::store::{CassandraSettings, StoreAddress};
 
 /// The file that is read if none is named and it is there.
 pub const DEFAULT_FILE: &str = "feedsme.toml";
@@ -34,8 +37,17 @@ const NOT_SETTINGS: [&str; 4] = [
 pub struct Settings {
     /// The address to listen on. Until callers can be told apart by tokens, only a loopback address.
     pub listen: SocketAddr,
-    /// Where state is kept: `sqlite:PATH`, with `?synchronous=off` for data that may be lost in a power cut.
+    /// Where state is kept: `sqlite:PATH`, with `?synchronous=off` for data that may be lost in a power cut, or
+    /// `cassandra://USER@HOST,HOST/KEYSPACE`.
     pub store: StoreAddress,
+    /// How to get into Cassandra.
+    pub cassandra: CassandraSettings,
+    /// How long finished changes, waves and attempts are kept. Never ended: versions, lines, reservations, promotions.
+    #[serde(with = "duration")]
+    pub retain: Duration,
+    /// How long a replica may be silent before the others take over its work.
+    #[serde(with = "duration")]
+    pub replica_ttl: Duration,
     /// The environments, in the order of promotion; versions are born in the first.
     pub environments: Vec<String>,
     /// How a rebuild's version is made from its base: `prerelease` (5.0.1-0) or `patch` (5.0.1).
@@ -74,10 +86,10 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 1337)),
-            store: StoreAddress {
-                path: PathBuf::from("feedsme.sqlite3"),
-                synchronous: true,
-            },
+            store: StoreAddress::file("feedsme.sqlite3"),
+            cassandra: CassandraSettings::default(),
+            retain: Duration::from_hours(400 * 24),
+            replica_ttl: Duration::from_secs(10),
             environments: Environments::default()
                 .iter()
                 .map(ToString::to_string)
@@ -118,71 +130,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// Setting `store`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct StoreAddress {
-    /// The SQLite file.
-    pub path: PathBuf,
-    /// Whether a commit waits for the disk.
-    pub synchronous: bool,
-}
-
-impl TryFrom<String> for StoreAddress {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let right = "it must be sqlite:PATH, such as sqlite:feedsme.sqlite3";
-        let Some(rest) = text.strip_prefix("sqlite:") else {
-            let kind = text.split(':').next().unwrap_or_default();
-            return Err(match kind {
-                "cassandra" => {
-                    format!("store cassandra://… is not supported by this version; {right}")
-                }
-                _ => format!("store {text:?} names no kind of store; {right}"),
-            });
-        };
-        let (path, option) = rest
-            .split_once('?')
-            .map_or((rest, None), |(path, option)| (path, Some(option)));
-        let synchronous = match option {
-            None | Some("synchronous=full") => true,
-            Some("synchronous=off") => false,
-            Some(other) => {
-                return Err(format!(
-                    "store option {other:?} is unknown; it must be synchronous=full or synchronous=off"
-                ));
-            }
-        };
-        // SQLite would keep the first two in memory, each of our connections one of its own.
-        let no_file = path.starts_with(':') || path.starts_with("file:") || path.ends_with('/');
-        if path.is_empty() || no_file {
-            return Err(format!("store {text:?} names no file; {right}"));
-        }
-        Ok(Self {
-            path: PathBuf::from(path),
-            synchronous,
-        })
-    }
-}
-
-impl From<StoreAddress> for String {
-    fn from(address: StoreAddress) -> Self {
-        address.to_string()
-    }
-}
-
-impl fmt::Display for StoreAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let option = if self.synchronous {
-            ""
-        } else {
-            "?synchronous=off"
-        };
-        write!(f, "sqlite:{}{option}", self.path.display())
-    }
 }
 
 /// Why the settings cannot be used; the text names the source and the setting.
@@ -226,6 +173,7 @@ impl Settings {
         settings.rules()?;
         settings.check_listen()?;
         settings.check_limits()?;
+        settings.cassandra.check()?;
         Ok(settings)
     }
 
@@ -252,6 +200,15 @@ impl Settings {
 
     fn check_limits(&self) -> Result<(), SettingsError> {
         let (body, document) = (self.body_limit, self.document_limit);
+        let wrong = |text: &str| Err(SettingsError::Wrong("settings".into(), text.into()));
+        if self.retain < Duration::from_hours(24) {
+            return wrong(
+                "retain is less than a day: work that is not done yet must outlive every outage",
+            );
+        }
+        if self.replica_ttl < Duration::from_secs(2) {
+            return wrong("replica_ttl is less than 2s: replicas say once a second that they live");
+        }
         if usize::try_from(body).is_ok_and(|body| body < document) {
             let text = format!(
                 "body_limit {body} is less than document_limit {document}: a document is part of a body"
@@ -304,6 +261,26 @@ pub fn flags() -> Vec<(String, &'static str)> {
         (
             "store",
             "Where state is kept [default: sqlite:feedsme.sqlite3]",
+        ),
+        (
+            "retain",
+            "How long finished changes and attempts are kept [default: 400d]",
+        ),
+        (
+            "replica_ttl",
+            "How long a replica may be silent before others take over its work [default: 10s]",
+        ),
+        ("cassandra.user", "User [default: that of the address]"),
+        ("cassandra.password", "Password"),
+        ("cassandra.password_file", "File that holds the password"),
+        (
+            "cassandra.ca_file",
+            "PEM file: encrypt, and trust only its certificates",
+        ),
+        ("cassandra.data_center", "Data center of this replica"),
+        (
+            "cassandra.replication",
+            "Replication of a keyspace that migrate makes: 3, or dc1:3,dc2:3 [default: 3]",
         ),
         (
             "environments",
@@ -393,7 +370,10 @@ fn read_file(file: Option<&Path>) -> Result<Table, SettingsError> {
 fn check(path: &str, value: &str, source: &str) -> Result<(), SettingsError> {
     let mut alone = Table::new();
     // A neighbour is not complete without its address; that is checked when all sources are together.
-    if let Some((neighbour, _)) = path.split_once('.').filter(|(_, leaf)| *leaf != "url") {
+    if let Some((neighbour, _)) = path
+        .split_once('.')
+        .filter(|(of, leaf)| *leaf != "url" && *of != "cassandra")
+    {
         put(&mut alone, &format!("{neighbour}.url"), "http://localhost");
     }
     put(&mut alone, path, value);
@@ -431,7 +411,18 @@ fn value(path: &str, text: &str) -> Value {
     let leaf = path.rsplit('.').next().unwrap_or(path);
     if matches!(
         leaf,
-        "token" | "user" | "token_file" | "ca_file" | "url" | "store" | "log" | "listen"
+        "token"
+            | "user"
+            | "password"
+            | "password_file"
+            | "data_center"
+            | "replication"
+            | "token_file"
+            | "ca_file"
+            | "url"
+            | "store"
+            | "log"
+            | "listen"
     ) {
         return Value::String(text.to_owned());
     }
@@ -501,7 +492,10 @@ mod tests {
                 "increment" => "patch",
                 "promote_without_line" => "highest",
                 "edges" => "[\"dependencies\", \"peer\"]",
-                "duplicate_window" | "shutdown_grace" | "connect_timeout" | "idle_timeout" => "5s",
+                "replication" => "3",
+                "retain" => "40d",
+                "duplicate_window" | "replica_ttl" | "shutdown_grace" | "connect_timeout"
+                | "idle_timeout" => "5s",
                 "document_limit" | "concurrency" => "7",
                 "body_limit" => "7000000",
                 "log_format" => "json",
@@ -509,6 +503,7 @@ mod tests {
             };
             let neighbour = name
                 .split_once('.')
+                .filter(|(neighbour, _)| *neighbour != "cassandra")
                 .map(|(neighbour, _)| format!("{neighbour}.url"));
             let mut flags: Vec<(&str, &str)> = neighbour
                 .iter()

@@ -1,5 +1,6 @@
 //! The command line (design.md 7).
 
+mod migrate;
 mod serve;
 
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ struct Cli {
 enum Commands {
     /// Run the service
     Serve(serve::Serve),
+    /// Make the keyspace of a Cassandra store, or bring its tables up to date
+    Migrate(migrate::Migrate),
     /// Show it at work on Babel's real history: starts the service with stand-in neighbours, on loopback
     Demo(crate::demo::Demo),
 }
@@ -31,10 +34,12 @@ pub struct ConfigFile {
     pub config: Option<PathBuf>,
 }
 
-/// The whole command, with a flag for every setting below `serve`.
+/// The whole command, with a flag for every setting below `serve` and `migrate`.
 pub fn command() -> Command {
     let command = <Cli as clap::CommandFactory>::command();
-    command.mut_subcommand("serve", serve::with_setting_flags)
+    command
+        .mut_subcommand("serve", serve::with_setting_flags)
+        .mut_subcommand("migrate", serve::with_setting_flags)
 }
 
 /// Parses the arguments and runs. 0: done; 1: it failed; 2: the arguments or settings are wrong.
@@ -60,6 +65,7 @@ fn run(matches: &ArgMatches) -> Result<ExitCode, Box<dyn std::error::Error>> {
         .build()?;
     match commands {
         Commands::Serve(serve) => runtime.block_on(serve.run(&flags)),
+        Commands::Migrate(migrate) => runtime.block_on(migrate.run(&flags)),
         Commands::Demo(demo) => runtime.block_on(demo.run()),
     }
 }

@@ -24,6 +24,7 @@ pub fn with_setting_flags(command: Command) -> Command {
         let flag = flag_name(&path);
         let heading = match path.split_once('.') {
             None => "Settings".to_owned(),
+            Some(("cassandra", _)) => "Settings of Cassandra".to_owned(),
             Some((neighbour, _)) => format!("Settings of the {}", neighbour.replace('_', " ")),
         };
         command.arg(

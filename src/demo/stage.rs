@@ -41,7 +41,7 @@ impl Stage {
         let sandbox = Arc::new(Sandbox::start(options).await?);
         let settings = Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], port)),
-            store: StoreAddress {
+            store: StoreAddress::Sqlite {
                 path: folder.join("demo.sqlite3"),
                 synchronous: false,
             },

@@ -5,9 +5,11 @@
 //! reached the neighbour (H12).
 
 mod request;
+pub mod share;
 pub mod worker;
 
 pub use request::{Answer, Neighbours};
+pub use share::{Holder, Owner};
 
 use crate::ingest::{Core, Result, another};
 use crate::model::id::RebuildId;
@@ -61,11 +63,14 @@ pub enum Claim {
     Nothing,
 }
 
+/// When a rebuild that another replica is sending is looked at again.
+const HELD: Millis = 500;
+
 /// Claims the rebuild of a work item. A claim that nobody is working on any more is taken over: within one process the
-/// [`worker`] never has an item twice, and a store has one process (SQLite).
+/// [`worker`] never has an item twice, and the [`Owner`] knows which other processes live.
 pub async fn claim(
     core: &Core,
-    owner: &str,
+    owner: &Owner,
     id: &RebuildId,
     name: &PackageName,
     key: &RowKey,
@@ -84,6 +89,10 @@ pub async fn claim(
         };
         if rebuild.state == RebuildState::Queued && rebuild.due > core.clock.now() {
             return Ok(Claim::NotBefore(rebuild.due));
+        }
+        let later = core.clock.now() + HELD;
+        if !owner.may_claim() {
+            return Ok(Claim::NotBefore(later));
         }
         let attempts = core.store.attempts(id).await?;
         let result = |number: u32| attempts.iter().find(|one| one.number == number);
@@ -117,20 +126,24 @@ pub async fn claim(
             }
             _ => {}
         }
+        let held = rebuild.state == RebuildState::Sending && last.is_none();
+        if held && owner.holder(rebuild.owner.as_deref()) == Holder::Somebody {
+            return Ok(Claim::NotBefore(later));
+        }
         let may_have_reached_before = (1..=rebuild.attempt)
             .any(|number| result(number).is_none_or(|one| one.may_have_reached));
         let attempt = rebuild.attempt + 1;
         let patch = RebuildPatch {
             state: Some(RebuildState::Sending),
             attempt: Some(attempt),
-            owner: Some(owner.to_owned()),
+            owner: Some(owner.id().to_owned()),
             ..RebuildPatch::default()
         };
         if patch_row(core, name, key, &rebuild, patch).await? == Committed::Applied {
             let rebuild = Rebuild {
                 state: RebuildState::Sending,
                 attempt,
-                owner: Some(owner.to_owned()),
+                owner: Some(owner.id().to_owned()),
                 ..rebuild
             };
             return Ok(Claim::Claimed(Box::new(Claimed {

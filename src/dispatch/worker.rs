@@ -5,7 +5,7 @@
 //! slow neighbour and no slow write ever holds up the choice of what is next. A send slot is given back when the
 //! neighbour has answered, before the outcome is written.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +15,18 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::share::Owner;
 use super::{Answer, Claim, Claimed, Neighbours, claim, is_its_turn, settle, target, unfinished};
 use crate::ingest::{Core, IngestError, plan};
 use crate::model::id::{ChangeId, RebuildId};
 use crate::model::name::PackageName;
 use crate::model::package::{Millis, Slot};
-use crate::model::work::{Job, Work};
+use crate::model::work::{Job, Shard, Work};
 use crate::neighbours::{Class, Neighbour, Outcome};
 use crate::queue::retry::Attempt;
 use crate::queue::schedule::Schedule;
 use crate::queue::{Admission, Lane, Next, Refusal, after};
-use crate::store::{StoreError, StoreErrorKind, all_pending};
+use crate::store::{StoreError, StoreErrorKind, all_pending, pending_in};
 
 /// How many changes are planned at once.
 const PLANNING: usize = 32;
@@ -40,8 +41,8 @@ const NOT_ITS_TURN: Millis = 50;
 /// What the worker is made from.
 #[derive(Clone)]
 pub struct WorkerOptions {
-    /// This process, as recorded in claims.
-    pub owner: String,
+    /// This process, as recorded in claims, and what it knows of the others.
+    pub owner: Owner,
     /// How many rebuilds are being sent to a neighbour at once.
     pub concurrency: HashMap<Neighbour, usize>,
     /// How long a shutdown waits for what is being sent.
@@ -69,6 +70,12 @@ impl Inbox {
     /// next start.
     pub fn put(&self, work: Vec<Work>) {
         let _ = self.sender.send(Message::Work(work));
+    }
+
+    /// Tells the worker which shards are its own from now on; it takes up what is left in those that are new, and lets
+    /// go of what waits in the others. Until the first time, all are.
+    pub fn own(&self, shards: BTreeSet<Shard>) {
+        let _ = self.sender.send(Message::Own(shards));
     }
 
     /// What happens from now on.
@@ -106,6 +113,7 @@ impl Status {
 
 enum Message {
     Work(Vec<Work>),
+    Own(BTreeSet<Shard>),
     Status(tokio::sync::oneshot::Sender<Status>),
 }
 
@@ -134,6 +142,11 @@ enum Done {
         work: Work,
         result: Result<Option<Work>, IngestError>,
     },
+    /// What was left in a shard that we own now.
+    TakenOver {
+        shard: Shard,
+        result: Result<Vec<Work>, StoreError>,
+    },
     Finished {
         items: Vec<Work>,
         result: Result<(), StoreError>,
@@ -157,6 +170,11 @@ pub struct Worker {
     tasks: JoinSet<Done>,
     finished: Vec<Work>,
     finishing: bool,
+    /// The shards that are ours; `None` if all are, because nobody else works on the store.
+    shards: Option<BTreeSet<Shard>>,
+    /// The ids of the items that wait or are being worked on: other replicas put work as well, and it is found by
+    /// looking again and again.
+    known: HashSet<String>,
     /// How often the step of an item failed in a row.
     failures: HashMap<String, u32>,
 }
@@ -182,6 +200,8 @@ impl Worker {
             tasks: JoinSet::new(),
             finished: Vec::new(),
             finishing: false,
+            shards: None,
+            known: HashSet::new(),
             failures: HashMap::new(),
         };
         (worker, Inbox { sender, events })
@@ -190,6 +210,11 @@ impl Worker {
     /// Takes up what the store still has to do: what a process that died, or was stopped, left behind. Changes of a
     /// package are planned in the order in which they were accepted, as if nothing had been.
     pub async fn resume(&mut self) -> Result<usize, StoreError> {
+        if self.core.store.is_shared() {
+            // Who takes care of what is not known yet: see `own`.
+            self.shards = Some(BTreeSet::new());
+            return Ok(0);
+        }
         let mut left = all_pending(&*self.core.store).await?;
         // The store gives them in the order of ids. A plan is due when it was accepted; sends have an order of their own.
         left.sort_by_key(|work| work.due);
@@ -241,19 +266,19 @@ impl Worker {
     }
 
     fn hear(&mut self, message: Message) {
-        match message {
-            Message::Work(work) => self.take_in(work),
-            Message::Status(answer) => {
-                let _ = answer.send(self.status());
-            }
-        }
+        self.hear_one(message);
         // Whatever else arrived meanwhile: one look at the queues for all of it.
         while let Ok(message) = self.inbox.try_recv() {
-            match message {
-                Message::Work(work) => self.take_in(work),
-                Message::Status(answer) => {
-                    let _ = answer.send(self.status());
-                }
+            self.hear_one(message);
+        }
+    }
+
+    fn hear_one(&mut self, message: Message) {
+        match message {
+            Message::Work(work) => self.take_in(work),
+            Message::Own(shards) => self.own(shards),
+            Message::Status(answer) => {
+                let _ = answer.send(self.status());
             }
         }
     }
@@ -270,8 +295,42 @@ impl Worker {
         }
     }
 
+    /// From now on these shards are ours. Nothing that is being worked on is touched.
+    fn own(&mut self, shards: BTreeSet<Shard>) {
+        let before = self.shards.replace(shards.clone()).unwrap_or_default();
+        if before == shards {
+            return;
+        }
+        let lost = |item: &Work| !shards.contains(&item.shard());
+        for item in self.plans.remove_if(lost) {
+            self.known.remove(&item.id);
+        }
+        for item in self.sends.remove_if(lost) {
+            self.known.remove(&item.id);
+        }
+        for shard in shards.difference(&before).copied() {
+            self.take_over(shard);
+        }
+    }
+
+    fn take_over(&mut self, shard: Shard) {
+        let store = self.core.store.clone();
+        self.tasks.spawn(async move {
+            let result = pending_in(&*store, shard).await;
+            if result.is_err() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Done::TakenOver { shard, result }
+        });
+    }
+
     fn take_in(&mut self, work: Vec<Work>) {
         for item in work {
+            if let Some(shards) = &self.shards
+                && !(shards.contains(&item.shard()) && self.known.insert(item.id.clone()))
+            {
+                continue;
+            }
             match &item.job {
                 Job::Plan { .. } => {
                     self.arrivals += 1;
@@ -537,8 +596,24 @@ impl Worker {
                     Err(error) => self.send_again(work, &error),
                 }
             }
+            Done::TakenOver { shard, result } => match result {
+                Ok(mut left) => {
+                    // As at a start.
+                    left.sort_by_key(|work| work.due);
+                    self.take_in(left);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, shard = shard.number(), "taking over a shard");
+                    if self.shards.as_ref().is_none_or(|own| own.contains(&shard)) {
+                        self.take_over(shard);
+                    }
+                }
+            },
             Done::Finished { items, result } => {
                 self.finishing = false;
+                for item in &items {
+                    self.known.remove(&item.id);
+                }
                 if let Err(error) = result {
                     tracing::warn!(%error, items = items.len(), "finished work is still in the store");
                 }
@@ -549,6 +624,9 @@ impl Worker {
     /// The change keeps its place before the later ones of its package; only one whose document cannot be read any more,
     /// which will not get better, lets them pass.
     fn plan_again(&mut self, work: &Work, error: &IngestError) {
+        if self.let_go(work) {
+            return;
+        }
         tracing::error!(work = work.id, %error, "planning failed; it is repeated");
         let due = self.again_at(&work.id);
         let place = match error {
@@ -575,6 +653,10 @@ impl Worker {
     /// Puts an item that was taken back to its place.
     fn put_back(&mut self, work: Work, due: Millis) {
         let key = self.send_key(&work);
+        if self.let_go(&work) {
+            self.sends.done(&key);
+            return;
+        }
         if let Job::Send { order, .. } = work.job {
             let id = work.id.clone();
             self.sends.push(&key, order, &id, due, Work { due, ..work });
@@ -587,6 +669,19 @@ impl Worker {
         let wait = (AGAIN << (*failures).min(10)).min(AGAIN_AT_MOST);
         *failures += 1;
         self.core.clock.now() + wait
+    }
+
+    /// Whether an item that was being worked on belongs to another replica by now, which finds it in the store.
+    fn let_go(&mut self, work: &Work) -> bool {
+        let lost = self
+            .shards
+            .as_ref()
+            .is_some_and(|own| !own.contains(&work.shard()));
+        if lost {
+            self.known.remove(&work.id);
+            self.failures.remove(&work.id);
+        }
+        lost
     }
 
     fn finish(&mut self, work: &Work) {

@@ -5,12 +5,14 @@
 //! in milliseconds since the epoch, and so is the jitter.
 //!
 //! ```text
+//! owner   who of several replicas lives, and which shards are whose (H25)
 //! retry   one attempt's outcome → what becomes of the rebuild
 //! lane    all outcomes of a neighbour → whether it is sent to at all, and what counts as poison (H25)
 //! schedule   what may be started next, one item of a key at a time
 //! ```
 
 pub mod lane;
+pub mod owner;
 pub mod retry;
 pub mod schedule;
 

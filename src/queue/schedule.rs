@@ -99,6 +99,40 @@ impl<K: Ord + Hash + Clone, T> Schedule<K, T> {
         })
     }
 
+    /// Takes out the waiting items that `drop` names, of all keys.
+    pub fn remove_if(&mut self, drop: impl Fn(&T) -> bool) -> Vec<T> {
+        let keys: Vec<K> = self.queues.keys().cloned().collect();
+        let mut removed = Vec::new();
+        for key in keys {
+            let Some(queue) = self.queues.get_mut(&key) else {
+                continue;
+            };
+            let (gone, kept): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut queue.items)
+                .into_iter()
+                .partition(|(_, (_, item))| drop(item));
+            queue.items = kept;
+            if gone.is_empty() {
+                continue;
+            }
+            self.len -= gone.len();
+            removed.extend(gone.into_values().map(|(_, item)| item));
+            // A turn, or a time, was that of the item that was first.
+            match queue.state {
+                State::Busy | State::Idle => {}
+                State::Ready(turn) => {
+                    self.ready.remove(&turn);
+                    queue.state = State::Idle;
+                }
+                State::Waiting(at) => {
+                    self.timers.remove(&(at, key.clone()));
+                    queue.state = State::Idle;
+                }
+            }
+            self.arrange(&key);
+        }
+        removed
+    }
+
     /// Takes the first item of a ready key; the key is busy until [`Schedule::done`].
     pub fn take(&mut self, key: &K) -> Option<T> {
         let queue = self.queues.get_mut(key)?;

@@ -478,17 +478,28 @@ pub struct Replica {
 pub async fn all_pending(store: &dyn Store) -> Result<Vec<Work>> {
     let mut all = Vec::new();
     for shard in Shard::all() {
-        let mut cursor: Option<String> = None;
-        loop {
-            let (page, next) = store.pending_work(shard, cursor.as_deref()).await?;
-            all.extend(page);
-            cursor = next;
-            if cursor.is_none() {
-                break;
-            }
-        }
+        all.extend(pending_in(store, shard).await?);
     }
     all.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(all)
+}
+
+/// All work of a shard that is not finished, each item once, in the order of ids.
+///
+/// # Errors
+/// Those of [`Store::pending_work`].
+pub async fn pending_in(store: &dyn Store, shard: Shard) -> Result<Vec<Work>> {
+    let mut all = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let (page, next) = store.pending_work(shard, cursor.as_deref()).await?;
+        all.extend(page);
+        cursor = next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    all.sort_by(|a: &Work, b| a.id.cmp(&b.id));
     all.dedup_by(|a, b| a.id == b.id);
     Ok(all)
 }
@@ -672,6 +683,9 @@ pub trait Store: Send + Sync + 'static {
     async fn retire_work(&self, shard: Shard) -> Result<()>;
 
     // ---- replicas ------------------------------------------------------------------------------------------------
+
+    /// Whether several processes may work on it at once.
+    fn is_shared(&self) -> bool;
 
     /// Says that a replica lives: others watch whether `beat` moves, on their own clocks (H25).
     async fn beat(&self, replica: &Replica) -> Result<()>;

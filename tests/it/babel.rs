@@ -243,7 +243,14 @@ pub async fn replay(core: &Core, history: &[Publish], notices: bool) -> usize {
                     panic!("planning puts sends")
                 };
                 if notices {
-                    let claim = claim(core, "test", rebuild, &item.package, key).await;
+                    let claim = claim(
+                        core,
+                        &feedsme::dispatch::Owner::alone("test"),
+                        rebuild,
+                        &item.package,
+                        key,
+                    )
+                    .await;
                     let Claim::Claimed(claimed) = claim.unwrap() else {
                         panic!("it is to be sent")
                     };

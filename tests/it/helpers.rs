@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "not every test file needs everything")]
 
+use crate::places::Place;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +15,8 @@ use feedsme::ingest::{Clock, Core};
 use feedsme::neighbours::{BuildService, Endpoint, Neighbour, Registry, Warehouse};
 use feedsme::plan::Rules;
 use feedsme::sandbox::Sandbox;
-use feedsme::store::sqlite::{Durability, Options, SqliteStore};
+use feedsme::store::Store;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 /// Nobody listens here: the reserved port "discard".
@@ -57,12 +57,12 @@ pub struct Service {
     pub url: String,
     pub port: u16,
     pub core: Core,
-    pub store: Arc<SqliteStore>,
+    pub store: Arc<dyn Store>,
     pub inbox: Inbox,
     pub stop: CancellationToken,
     pub client: reqwest::Client,
     pub server: actix_web::dev::ServerHandle,
-    _dir: TempDir,
+    _place: Place,
 }
 
 impl Drop for Service {
@@ -87,12 +87,8 @@ pub async fn alone() -> Service {
 /// A service.
 pub async fn start(setup: Setup, sandbox: Option<&Sandbox>) -> Service {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let dir = tempfile::tempdir().unwrap();
-    let options = Options {
-        durability: Durability::Off,
-        readers: 2,
-    };
-    let store = Arc::new(SqliteStore::open(&dir.path().join("feedsme.sqlite3"), options).unwrap());
+    let place = Place::new();
+    let store = place.open();
     let core = Core {
         store: store.clone(),
         rules: Arc::new(setup.rules),
@@ -107,7 +103,7 @@ pub async fn start(setup: Setup, sandbox: Option<&Sandbox>) -> Service {
         registry: Registry::new(&Endpoint::new(url(Sandbox::registry_url))).unwrap(),
     };
     let options = WorkerOptions {
-        owner: "test".into(),
+        owner: feedsme::dispatch::Owner::alone("test"),
         concurrency: [
             Neighbour::BuildService,
             Neighbour::Warehouse,
@@ -141,7 +137,7 @@ pub async fn start(setup: Setup, sandbox: Option<&Sandbox>) -> Service {
         stop,
         client: reqwest::Client::new(),
         server: handle,
-        _dir: dir,
+        _place: place,
     }
 }
 

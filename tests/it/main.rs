@@ -10,6 +10,7 @@ mod http;
 mod kill;
 mod neighbours;
 mod node;
+mod places;
 mod process;
 mod rules;
 mod sandbox;

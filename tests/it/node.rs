@@ -12,12 +12,12 @@ use std::time::Duration;
 use feedsme::app::{Running, start};
 use feedsme::neighbours::endpoint::Endpoint;
 use feedsme::sandbox::{Role, Sandbox, SandboxOptions, Tarball};
-use feedsme::settings::{Settings, StoreAddress};
+use feedsme::settings::Settings;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::helpers::document;
+use crate::places::Place;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -65,19 +65,16 @@ struct World {
     sandbox: Sandbox,
     running: Running,
     url: String,
-    _dir: TempDir,
+    _place: Place,
 }
 
 impl World {
     async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let place = Place::new();
         let sandbox = Sandbox::start(SandboxOptions::default()).await.unwrap();
         let settings = Settings {
             listen: ([127, 0, 0, 1], 0).into(),
-            store: StoreAddress {
-                path: dir.path().join("feedsme.sqlite3"),
-                synchronous: false,
-            },
+            store: place.address(),
             build_service: Some(Endpoint::new(sandbox.build_service_url())),
             warehouse: Some(Endpoint::new(sandbox.warehouse_url())),
             registry: Some(Endpoint::new(sandbox.registry_url())),
@@ -90,7 +87,7 @@ impl World {
             sandbox,
             running,
             url,
-            _dir: dir,
+            _place: place,
         }
     }
 

@@ -76,7 +76,7 @@ impl CassandraStore {
     pub async fn open(options: &Options) -> Result<Self> {
         let (session, profiles) = session::connect(options).await?;
         let keyspace = schema::check(&session, options).await?;
-        let statements = Statements::prepare(&session, &profiles).await?;
+        let statements = Statements::prepare(&session, &profiles, &options.keyspace).await?;
         Ok(Self(Arc::new(Inner {
             session,
             statements,

@@ -14,6 +14,7 @@ use scylla::statement::{Consistency, SerialConsistency};
 
 use super::error::{away, bug, of_read, of_write};
 use super::session::{self, Options};
+use super::statements::qualified;
 use super::values::{Cells, Value, big, int, rows, text};
 use crate::store::Result;
 
@@ -109,29 +110,32 @@ pub async fn migrate(options: &Options, replication: &Replication) -> Result<Mig
     check_name(&options.keyspace)?;
     let (session, _) = session::connect(options).await?;
     if replication_of(&session, &options.keyspace).await?.is_none() {
-        run(
-            &session,
-            &format!(
-                "CREATE KEYSPACE IF NOT EXISTS \"{}\" WITH replication = {replication}",
-                options.keyspace
-            ),
-        )
+        let of = Of {
+            session: &session,
+            keyspace: &options.keyspace,
+        };
+        of.run(&format!(
+            "CREATE KEYSPACE IF NOT EXISTS \"{}\" WITH replication = {replication}",
+            options.keyspace
+        ))
         .await?;
     }
-    use_keyspace(&session, &options.keyspace).await?;
-    run(
-        &session,
+    let of = Of {
+        session: &session,
+        keyspace: &options.keyspace,
+    };
+    of.run(
         "CREATE TABLE IF NOT EXISTS schema_migration (one tinyint, number int, state text, holder text, at bigint, \
          data_center text, PRIMARY KEY (one, number))",
     )
     .await?;
     let center = data_center(&session, options).await?;
     let newest = FILES.last().map_or(0, |(number, _)| *number);
-    let known = applied(&session).await?;
+    let known = applied(&of).await?;
     refuse_newer(known, newest, &options.keyspace)?;
     let mut done = Vec::new();
     for (number, file) in FILES {
-        if apply(&session, number, file, &center).await? {
+        if apply(&of, number, file, &center).await? {
             done.push(number);
         }
     }
@@ -151,7 +155,7 @@ pub(super) async fn check(session: &Session, options: &Options) -> Result<Keyspa
             "the keyspace {keyspace:?} does not exist; {run_this}"
         )));
     };
-    use_keyspace(session, keyspace).await?;
+    let of = Of { session, keyspace };
     let newest = FILES.last().map_or(0, |(number, _)| *number);
     let table = select(
         session,
@@ -162,7 +166,7 @@ pub(super) async fn check(session: &Session, options: &Options) -> Result<Keyspa
     let known = if table.is_empty() {
         0
     } else {
-        applied(session).await?
+        applied(&of).await?
     };
     refuse_newer(known, newest, keyspace)?;
     if known < newest {
@@ -171,12 +175,12 @@ pub(super) async fn check(session: &Session, options: &Options) -> Result<Keyspa
         )));
     }
     let ours = data_center(session, options).await?;
-    let theirs = select(
-        session,
-        "SELECT data_center FROM schema_migration WHERE one = 1 AND number = 1",
-        Vec::new(),
-    )
-    .await?;
+    let theirs = of
+        .select(
+            "SELECT data_center FROM schema_migration WHERE one = 1 AND number = 1",
+            Vec::new(),
+        )
+        .await?;
     let theirs = theirs
         .first()
         .map_or(Ok(None), |cells| cells.owned("data_center"))?;
@@ -202,24 +206,23 @@ fn refuse_newer(known: i32, newest: i32, keyspace: &str) -> Result<()> {
 }
 
 /// Applies a file, or waits until the one that is applying it has; whether it was us.
-async fn apply(session: &Session, number: i32, file: &str, center: &str) -> Result<bool> {
+async fn apply(of: &Of<'_>, number: i32, file: &str, center: &str) -> Result<bool> {
     let by = uuid::Uuid::new_v4().to_string();
     let begun = now();
     loop {
-        let first = decide(
-            session,
+        let first = of.decide(
             "INSERT INTO schema_migration (one, number, state, holder, at, data_center) VALUES (1, ?, 'applying', ?, ?, ?) \
              IF NOT EXISTS",
             vec![int(number), text(by.as_str()), big(now()), text(center)],
         )
         .await?;
         if !first {
-            let there = select(
-                session,
-                "SELECT state, holder, at FROM schema_migration WHERE one = 1 AND number = ?",
-                vec![int(number)],
-            )
-            .await?;
+            let there = of
+                .select(
+                    "SELECT state, holder, at FROM schema_migration WHERE one = 1 AND number = ?",
+                    vec![int(number)],
+                )
+                .await?;
             let Some(there) = there.first() else { continue };
             if there.text("state")? == "applied" {
                 return Ok(false);
@@ -237,8 +240,7 @@ async fn apply(session: &Session, number: i32, file: &str, center: &str) -> Resu
                     tokio::time::sleep(Duration::from_millis(250)).await;
                     continue;
                 }
-                let taken = decide(
-                    session,
+                let taken = of.decide(
                     "UPDATE schema_migration SET holder = ?, at = ? WHERE one = 1 AND number = ? IF holder = ? AND at = ?",
                     vec![
                         text(by.as_str()),
@@ -255,10 +257,9 @@ async fn apply(session: &Session, number: i32, file: &str, center: &str) -> Resu
             }
         }
         for statement in statements(file) {
-            run(session, &statement).await?;
+            of.run(&statement).await?;
         }
-        decide(
-            session,
+        of.decide(
             "UPDATE schema_migration SET state = 'applied' WHERE one = 1 AND number = ? IF holder = ?",
             vec![int(number), text(by.as_str())],
         )
@@ -285,13 +286,13 @@ fn statements(file: &str) -> Vec<String> {
 }
 
 /// The highest number up to which all files are applied.
-async fn applied(session: &Session) -> Result<i32> {
-    let rows = select(
-        session,
-        "SELECT number, state FROM schema_migration WHERE one = 1",
-        Vec::new(),
-    )
-    .await?;
+async fn applied(of: &Of<'_>) -> Result<i32> {
+    let rows = of
+        .select(
+            "SELECT number, state FROM schema_migration WHERE one = 1",
+            Vec::new(),
+        )
+        .await?;
     let mut highest = 0;
     for cells in &rows {
         if cells.text("state")? == "applied" {
@@ -362,21 +363,43 @@ fn check_name(keyspace: &str) -> Result<()> {
     }
 }
 
-async fn use_keyspace(session: &Session, keyspace: &str) -> Result<()> {
-    session
-        .use_keyspace(keyspace, true)
-        .await
-        .map_err(|error| bug(format!("cassandra: the keyspace {keyspace:?}: {error}")))
+/// A keyspace that statements are run in.
+struct Of<'a> {
+    session: &'a Session,
+    keyspace: &'a str,
 }
 
-async fn run(session: &Session, cql: &str) -> Result<()> {
-    let mut statement = Statement::new(cql);
-    statement.set_request_timeout(Some(Duration::from_mins(1)));
-    session
-        .query_unpaged(statement, ())
-        .await
-        .map(drop)
-        .map_err(|error| of_write(cql, &error))
+impl Of<'_> {
+    async fn run(&self, cql: &str) -> Result<()> {
+        let cql = qualified(self.keyspace, cql);
+        let mut statement = Statement::new(&cql);
+        statement.set_request_timeout(Some(Duration::from_mins(1)));
+        self.session
+            .query_unpaged(statement, ())
+            .await
+            .map(drop)
+            .map_err(|error| of_write(&cql, &error))
+    }
+
+    async fn select(&self, cql: &str, values: Vec<Value>) -> Result<Vec<Cells>> {
+        select(self.session, &qualified(self.keyspace, cql), values).await
+    }
+
+    /// A conditional write; one whose outcome is unknown is simply asked again by the loop around it.
+    async fn decide(&self, cql: &str, values: Vec<Value>) -> Result<bool> {
+        let cql = qualified(self.keyspace, cql);
+        let mut statement = Statement::new(&cql);
+        statement.set_consistency(Consistency::LocalQuorum);
+        statement.set_serial_consistency(Some(SerialConsistency::LocalSerial));
+        let result = self
+            .session
+            .query_unpaged(statement, values)
+            .await
+            .map_err(|error| of_write(&cql, &error))?;
+        rows(result)?
+            .first()
+            .map_or(Ok(true), |first| first.flag("[applied]"))
+    }
 }
 
 async fn select(session: &Session, cql: &str, values: Vec<Value>) -> Result<Vec<Cells>> {
@@ -387,20 +410,6 @@ async fn select(session: &Session, cql: &str, values: Vec<Value>) -> Result<Vec<
         .await
         .map_err(|error| of_read(cql, &error))?;
     rows(result)
-}
-
-/// A conditional write; one whose outcome is unknown is simply asked again by the loop around it.
-async fn decide(session: &Session, cql: &str, values: Vec<Value>) -> Result<bool> {
-    let mut statement = Statement::new(cql);
-    statement.set_consistency(Consistency::LocalQuorum);
-    statement.set_serial_consistency(Some(SerialConsistency::LocalSerial));
-    let result = session
-        .query_unpaged(statement, values)
-        .await
-        .map_err(|error| of_write(cql, &error))?;
-    rows(result)?
-        .first()
-        .map_or(Ok(true), |first| first.flag("[applied]"))
 }
 
 fn now() -> i64 {

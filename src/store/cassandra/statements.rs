@@ -22,9 +22,13 @@ macro_rules! statements {
 
         impl Statements {
             /// Prepares all of them.
-            pub(super) async fn prepare(session: &Session, profiles: &Profiles) -> Result<Self> {
+            pub(super) async fn prepare(
+                session: &Session,
+                profiles: &Profiles,
+                keyspace: &str,
+            ) -> Result<Self> {
                 Ok(Self {
-                    $( $name: $kind(session, profiles, $cql).await?, )*
+                    $( $name: $kind(session, profiles, &qualified(keyspace, $cql)).await?, )*
                 })
             }
         }
@@ -33,6 +37,26 @@ macro_rules! statements {
         #[cfg(test)]
         const ALL: &[&str] = &[$($cql),*];
     };
+}
+
+/// Puts the keyspace before the tables: statements do not depend on what a connection uses.
+pub(super) fn qualified(keyspace: &str, cql: &str) -> String {
+    let mut text = cql.to_owned();
+    for before in ["FROM ", "INTO ", "UPDATE ", "TABLE IF NOT EXISTS "] {
+        let mut parts = text.split(before);
+        let mut with = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            with.push_str(before);
+            let table: &str = part.split([' ', '(']).next().unwrap_or_default();
+            if !table.contains('.') {
+                with.push_str(keyspace);
+                with.push('.');
+            }
+            with.push_str(part);
+        }
+        text = with;
+    }
+    text
 }
 
 async fn prepared(session: &Session, cql: &str) -> Result<PreparedStatement> {
@@ -219,7 +243,32 @@ statements! {
 
 #[cfg(test)]
 mod tests {
-    use super::ALL;
+    use super::{ALL, qualified};
+
+    #[test]
+    fn tables_are_named_with_their_keyspace() {
+        for (plain, with) in [
+            (
+                "SELECT a FROM t WHERE b = ?",
+                "SELECT a FROM k.t WHERE b = ?",
+            ),
+            (
+                "INSERT INTO t (a) VALUES (?)",
+                "INSERT INTO k.t (a) VALUES (?)",
+            ),
+            ("UPDATE t SET a = ?", "UPDATE k.t SET a = ?"),
+            (
+                "CREATE TABLE IF NOT EXISTS t (",
+                "CREATE TABLE IF NOT EXISTS k.t (",
+            ),
+            ("SELECT a FROM system.local", "SELECT a FROM system.local"),
+        ] {
+            assert_eq!(qualified("k", plain), with);
+        }
+        for cql in ALL {
+            assert_eq!(qualified("k", cql).matches(" k.").count(), 1, "{cql}");
+        }
+    }
 
     #[test]
     fn nothing_filters_and_conditions_never_run_over_partitions() {

@@ -212,6 +212,10 @@ impl Store for CassandraStore {
         self.0.retire(shard).await
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     async fn beat(&self, replica: &Replica) -> Result<()> {
         self.0.beat_of(replica).await
     }

@@ -24,8 +24,9 @@ const BUCKET: i64 = 10_000_000;
 /// A bucket is retired when it has been over for this many buckets: whoever picked it has inserted by then, most likely.
 const REST: i64 = 3;
 
-/// How far back new work is looked for: a replica's clock may be behind, and it may be slow to insert.
-const LOOK_BACK: i64 = 2;
+/// For how many microseconds a bucket that is over is still looked at for new work: a replica's clock may be behind, and
+/// it may be slow to insert. What comes later yet is found when the bucket is retired.
+const LOOK_BACK: i64 = 5_000_000;
 
 /// How many items are finished or put at most at once in one shard, before others get a turn.
 const MOVED: usize = 500;
@@ -191,10 +192,11 @@ impl Inner {
 
     /// Work that was put of late, by whichever replica.
     pub(super) async fn recent_of(&self, shards: &[Shard]) -> Result<Vec<Work>> {
-        let now = now_bucket();
+        let now = now_micros();
+        let first = (now - LOOK_BACK).div_euclid(BUCKET);
         let asked: Vec<(i16, i64)> = shards
             .iter()
-            .flat_map(|shard| (now - LOOK_BACK..=now + 1).map(|bucket| (shard.number(), bucket)))
+            .flat_map(|shard| (first..=now.div_euclid(BUCKET)).map(|at| (shard.number(), at)))
             .collect();
         let found = each(asked, |(shard, bucket)| self.unfinished(shard, bucket)).await?;
         Ok(found.into_iter().flatten().map(|(_, item)| item).collect())

@@ -254,6 +254,10 @@ impl Store for SqliteStore {
         Ok(())
     }
 
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// One process has the file, and its lock says so.
     async fn beat(&self, _replica: &Replica) -> Result<()> {
         Ok(())

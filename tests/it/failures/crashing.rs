@@ -298,6 +298,10 @@ impl Store for CrashingStore {
         self.inner.retire_work(shard).await
     }
 
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
     async fn beat(&self, replica: &Replica) -> Result<()> {
         self.inner.beat(replica).await
     }

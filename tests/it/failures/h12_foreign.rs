@@ -1,6 +1,6 @@
 //! H12: somebody else's version is not credited to us, and ours is not taken for somebody else's.
 
-use feedsme::dispatch::{Claim, claim};
+use feedsme::dispatch::{Claim, Owner, claim};
 use feedsme::model::id::ChangeId;
 use feedsme::model::package::{RebuildState, RowKey};
 use feedsme::model::work::Job;
@@ -110,7 +110,14 @@ async fn h12_a_409_after_a_claim_without_a_result_is_ours() {
     let Job::Send { rebuild, key, .. } = &work[0].job else {
         panic!("planning puts a send")
     };
-    let claim = claim(world.core(), "dies", rebuild, &work[0].package, key).await;
+    let claim = claim(
+        world.core(),
+        &Owner::alone("dies"),
+        rebuild,
+        &work[0].package,
+        key,
+    )
+    .await;
     let Claim::Claimed(claimed) = claim.unwrap() else {
         panic!("it is to be sent")
     };

@@ -45,7 +45,7 @@ async fn h19_a_plan_that_failed_once_goes_before_the_later_ones() {
         registry: Registry::new(&nobody).unwrap(),
     };
     let options = WorkerOptions {
-        owner: "test".into(),
+        owner: feedsme::dispatch::Owner::alone("test"),
         concurrency: [].into(),
         grace: Duration::ZERO,
     };

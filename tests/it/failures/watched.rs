@@ -322,6 +322,10 @@ impl Store for WatchedStore {
         self.inner.retire_work(shard).await
     }
 
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
     async fn beat(&self, replica: &Replica) -> Result<()> {
         self.inner.beat(replica).await
     }

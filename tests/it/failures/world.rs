@@ -3,11 +3,12 @@
 //! Like the worker it hears of new work in memory and reads the store's work only at a start. So work that is durable
 //! but not handed over shows as left over, and work that is handed over but not durable is lost by the next death.
 
+use crate::places::Place;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use feedsme::dispatch::{Claim, Claimed, claim, is_its_turn, settle, unfinished};
+use feedsme::dispatch::{Claim, Claimed, Owner, claim, is_its_turn, settle, unfinished};
 use feedsme::ingest::{Clock, Core, IngestError, Posted, accept, plan};
 use feedsme::model::id::{ChangeId, RebuildId};
 use feedsme::model::name::PackageName;
@@ -19,8 +20,6 @@ use feedsme::queue::retry::Attempt;
 use feedsme::queue::{Next, after};
 use feedsme::semver::Version;
 use feedsme::store::Store;
-use feedsme::store::sqlite::{Durability, Options, SqliteStore};
-use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::crashing::{CrashingStore, Fault};
@@ -48,7 +47,7 @@ pub struct World {
     pub resurfaced: bool,
     /// How often a rebuild was not sent because it was not its turn.
     waits: usize,
-    _dir: TempDir,
+    _place: Place,
 }
 
 struct Process {
@@ -67,19 +66,6 @@ impl From<IngestError> for Failed {
     }
 }
 
-/// A directory that costs no disk, where there is such a thing.
-fn in_memory() -> TempDir {
-    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
-}
-
-fn sqlite(dir: &TempDir) -> Arc<dyn Store> {
-    let options = Options {
-        durability: Durability::Off,
-        readers: 1,
-    };
-    Arc::new(SqliteStore::open(&dir.path().join("world.sqlite3"), options).unwrap())
-}
-
 impl World {
     /// A new world whose processes have these faults, one after the other.
     pub fn new(faults: impl IntoIterator<Item = Fault>) -> Self {
@@ -87,8 +73,8 @@ impl World {
     }
 
     pub fn with(rules: Rules, faults: impl IntoIterator<Item = Fault>) -> Self {
-        let dir = in_memory();
-        let inner = sqlite(&dir);
+        let place = Place::new();
+        let inner = place.open();
         let time = Arc::new(AtomicI64::new(1_700_000_000_000));
         let rules = Arc::new(rules);
         let mut faults: VecDeque<Fault> = faults.into_iter().collect();
@@ -105,7 +91,7 @@ impl World {
             deaths: 0,
             resurfaced: false,
             waits: 0,
-            _dir: dir,
+            _place: place,
         }
     }
 
@@ -285,7 +271,7 @@ impl World {
                     }]);
                     return Ok(());
                 }
-                match claim(&core, "test", rebuild, &item.package, key).await? {
+                match claim(&core, &Owner::alone("test"), rebuild, &item.package, key).await? {
                     Claim::Claimed(claimed) => {
                         let outcome = self.outside.receive(&claimed);
                         self.settle(&core, &claimed, &outcome).await?;

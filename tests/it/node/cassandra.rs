@@ -9,7 +9,7 @@ use feedsme::store::cassandra::{CassandraStore, migrate};
 use feedsme::store::{Line, Projection, Store, Write};
 use serde_json::{Value, json};
 
-use crate::store::cassandra::{RUNTIME, fresh_keyspace, nodes, open, options};
+use crate::places::{RUNTIME, fresh_keyspace, nodes, open, options};
 
 /// Runs steps on a keyspace with the Node software (tests/node/keyspace.js); what each came to.
 pub async fn in_node(keyspace: &str, steps: &Value) -> Vec<Value> {

@@ -1,5 +1,6 @@
 //! A stage: one service and one set of neighbours, and short words for what tests do with them.
 
+use crate::places::Place;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,9 +13,8 @@ use feedsme::model::name::PackageName;
 use feedsme::neighbours::Endpoint;
 use feedsme::sandbox::{Fault, FaultKind, Received, Role, Sandbox, SandboxOptions, Tarball};
 use feedsme::semver::Version;
-use feedsme::settings::{Settings, StoreAddress};
+use feedsme::settings::Settings;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 /// How long anything may take before a test fails.
@@ -36,7 +36,7 @@ pub struct Stage {
     pub running: Option<Running>,
     pub client: reqwest::Client,
     by_hand: AtomicUsize,
-    dir: TempDir,
+    place: Place,
 }
 
 /// A publish document without attachments, as the build service passes it on.
@@ -73,13 +73,10 @@ impl Stage {
     /// With other neighbours and settings.
     pub async fn made(options: SandboxOptions, change: impl FnOnce(&mut Settings)) -> Self {
         let sandbox = Sandbox::start(options).await.unwrap();
-        let dir = tempfile::tempdir().unwrap();
+        let place = Place::new();
         let mut settings = Settings {
             listen: ([127, 0, 0, 1], 0).into(),
-            store: StoreAddress {
-                path: dir.path().join("feedsme.sqlite3"),
-                synchronous: false,
-            },
+            store: place.address(),
             build_service: Some(Endpoint::new(sandbox.build_service_url())),
             warehouse: Some(Endpoint::new(sandbox.warehouse_url())),
             registry: Some(Endpoint::new(sandbox.registry_url())),
@@ -101,7 +98,7 @@ impl Stage {
                 .build()
                 .unwrap(),
             by_hand: AtomicUsize::new(0),
-            dir,
+            place,
         }
     }
 
@@ -109,8 +106,9 @@ impl Stage {
         self.running.as_ref().unwrap()
     }
 
-    pub fn database(&self) -> std::path::PathBuf {
-        self.dir.path().join("feedsme.sqlite3")
+    /// The SQLite file, if the test runs on one.
+    pub fn database(&self) -> Option<std::path::PathBuf> {
+        self.place.path()
     }
 
     /// Stops the service and starts it again on the same store.

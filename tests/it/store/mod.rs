@@ -3,7 +3,7 @@
 //! A test takes a [`Place`], opens it and asks. Tests may share a place: each makes package names and ids of its own, and
 //! those that list everything look only at theirs. So a database that is slow to set up is set up once.
 
-pub mod cassandra;
+mod cassandra;
 mod changes;
 mod commits;
 mod conditions;
