@@ -4,7 +4,7 @@
 //! read is written with a stamp that does not depend on when the import runs: that of the batch that decided it, or the
 //! time at which the source says it was written. So a repeated import never overwrites what was decided since.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Core, REFUSALS, Result, contention, describe, publish, read};
 use crate::model::document::Document;
@@ -53,6 +53,8 @@ pub struct Elsewhere {
     pub head: Option<Version>,
     /// Each with the one before it, as the rows say it.
     pub lines: Lines,
+    /// When the rows were written, in microseconds, where that is known.
+    pub written: BTreeMap<Version, Stamp>,
     /// The single parent that the Node software keeps (rule 6), and when that was written.
     pub dependent_of: Option<(PackageName, Stamp)>,
 }
@@ -119,16 +121,15 @@ pub async fn lines(core: &Core, name: &PackageName, elsewhere: &Elsewhere) -> Re
         }
         projections.push((stamp, Projection::Line(line)));
     }
-    for (version, previous) in &elsewhere.lines {
-        if !chain.lines.contains_key(version) {
-            let line = Line {
-                package: name.clone(),
-                version: version.clone(),
-                previous: previous.clone(),
-            };
-            // Below every stamp of ours.
-            projections.push((1, Projection::Line(line)));
-        }
+    for (version, previous) in &chain.unknown {
+        let line = Line {
+            package: name.clone(),
+            version: version.clone(),
+            previous: previous.clone(),
+        };
+        // Just above what was read, and below every stamp of ours.
+        let written = elsewhere.written.get(version).copied().unwrap_or_default();
+        projections.push((written + 1, Projection::Line(line)));
     }
     for (stamp, projection) in projections {
         publish::project(core, stamp, vec![projection]).await?;

@@ -24,13 +24,15 @@ pub struct Chain {
     pub head: Option<Version>,
     /// Each line with the one before it.
     pub lines: Lines,
+    /// The lines of versions that are not known, each with the one of `lines` that it comes after; none comes after them.
+    pub unknown: Lines,
 }
 
 /// Puts the lines of a package in order. `head` is what is said to be the newest, `known` are the versions of which more
 /// than the line is known, and `decided` are lines that we have already, which stay as they are.
 ///
-/// Only lines of known versions are in the result, and each follows a line in the result: a version of which nothing is
-/// known may still be published by hand and then follows the head, which must not lead back to it. A line that would
+/// Lines of known versions follow lines of known versions only: a version of which nothing is known may still be
+/// published by hand and then follows the head, which must not lead back to it. A line that would
 /// close a loop begins a new chain.
 pub fn chain(
     lines: &Lines,
@@ -87,8 +89,12 @@ pub fn chain(
     for version in lines.keys().rev().filter(|version| stands(version)) {
         add(version);
     }
+    let unknown = lines.keys().filter(|version| !stands(version));
     Chain {
         head: newest,
+        unknown: unknown
+            .map(|version| (version.clone(), nearest(version)))
+            .collect(),
         lines: kept
             .into_iter()
             .filter(|(version, _)| stands(version))
@@ -329,6 +335,10 @@ mod tests {
                 prop_assert!(previous.is_none_or(|previous| first.lines.contains_key(previous)));
             }
             prop_assert_eq!(first.lines.keys().cloned().collect::<BTreeSet<_>>(), known.clone());
+            prop_assert_eq!(first.lines.len() + first.unknown.len(), list.len());
+            for previous in first.unknown.values().flatten() {
+                prop_assert!(first.lines.contains_key(previous));
+            }
             prop_assert_eq!(first.head.is_some(), !known.is_empty());
             // An import that died half-way has decided a part.
             let part: Lines = first.lines.iter()

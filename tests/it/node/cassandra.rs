@@ -1,6 +1,8 @@
 //! The keyspace that the Node software and feedsme share (issue: release lines in the warehouse's own layout; contract.md 3.1,
 //! 3.3): the real `@wrhs/release-line`, `warehouse-models` and `datastar` read what we wrote, and we read what they wrote.
 
+mod import;
+
 use std::collections::BTreeMap;
 
 use feedsme::model::name::PackageName;
