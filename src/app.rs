@@ -15,6 +15,7 @@ use crate::dispatch::worker::{Inbox, Worker, WorkerOptions};
 use crate::dispatch::{Neighbours, Owner};
 use crate::http::{ApiState, ServerOptions, serve};
 use crate::ingest::{Clock, Core};
+use crate::model::package::Millis;
 use crate::neighbours::{BuildService, Neighbour, Registry, Unusable, Warehouse};
 use crate::settings::{Settings, SettingsError, StoreAddress};
 use crate::store::cassandra::CassandraStore;
@@ -138,6 +139,7 @@ pub async fn start(settings: &Settings) -> Result<Running, AppError> {
             stop,
         ))
     });
+    tokio::spawn(prune(core.clone(), stop.clone()));
     tracing::info!(%address, store = %settings.store, "listening");
     Ok(Running {
         address,
@@ -286,6 +288,29 @@ fn lock(store: &Path) -> Result<File, AppError> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(AppError::InUse(store.display().to_string())),
         Err(TryLockError::Error(error)) => Err(AppError::System(shown, error)),
+    }
+}
+
+/// How often what is of the past is looked for.
+const PRUNE: Duration = Duration::from_mins(10);
+
+/// Ends what is older than `retain`, a little at a time.
+async fn prune(core: Core, stop: CancellationToken) {
+    let retain = Millis::try_from(core.rules.retain.as_millis()).unwrap_or(Millis::MAX);
+    loop {
+        let mut wait = PRUNE;
+        match core.store.prune(core.clock.now().saturating_sub(retain)).await {
+            Ok(0) => {}
+            Ok(ended) => {
+                tracing::debug!(ended, "changes of the past");
+                wait = Duration::from_millis(100);
+            }
+            Err(error) => tracing::warn!(%error, "ending what is of the past"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
     }
 }
 

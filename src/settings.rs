@@ -191,6 +191,7 @@ impl Settings {
             increment: self.increment,
             promote_without_line: self.promote_without_line,
             duplicate_window: self.duplicate_window,
+            retain: self.retain,
             edges: EdgeFields {
                 optional: self.edges.contains(&EdgeField::Optional),
                 peer: self.edges.contains(&EdgeField::Peer),

@@ -6,9 +6,9 @@ use super::reach::{Reach, reach};
 use super::{Core, Outcome, Parents, REFUSALS, Result, another, contention, packages, read};
 use crate::model::change::{Change, Verdict};
 use crate::model::edge::{Edge, EdgeRange};
-use crate::model::id::WaveId;
+use crate::model::id::{ChangeId, WaveId};
 use crate::model::name::PackageName;
-use crate::model::package::{Cause, Facts, PackageState, RebuildState, RowKey, Stamp};
+use crate::model::package::{Cause, Facts, Millis, PackageState, RebuildState, RowKey, Stamp};
 use crate::plan::attach::{self, Settling};
 use crate::plan::publish::{self, Described, Source, Step};
 use crate::semver::Version;
@@ -28,6 +28,9 @@ pub(super) async fn plan(
 ) -> Result<Outcome> {
     let source = Source::Notice(change.id.clone());
     let (state, facts) = establish(core, described, &source, json).await?;
+    if let Some(of) = long_ago(core, change, &facts) {
+        return Ok(Outcome::new(Verdict::Duplicate { of }));
+    }
     if facts.notice.as_ref() != Some(&change.id) {
         // It was published under another tag before, and stays what it is (rule 1).
         return Ok(Outcome::new(verdict_of_repeat(change, &facts)));
@@ -105,6 +108,15 @@ pub(super) async fn plan(
         reach(core, &mut parents, &from, &mut outcome).await?;
     }
     Ok(outcome)
+}
+
+/// The change that handled this publish so long ago that what came of it may be forgotten by now: nothing would tell
+/// which dependents were rebuilt then (H19).
+fn long_ago(core: &Core, change: &Change, facts: &Facts) -> Option<ChangeId> {
+    let half = Millis::try_from(core.rules.retain.as_millis() / 2).unwrap_or(Millis::MAX);
+    let first = facts.noticed?;
+    (change.accepted.saturating_sub(first) > half)
+        .then(|| facts.notice.clone().unwrap_or_else(|| change.id.clone()))
 }
 
 /// Writes projections with the stamp of the batch that decided them.

@@ -36,6 +36,8 @@ pub struct Rules {
     pub promote_without_line: WithoutLine,
     /// For how long after its end a repeated promotion is a duplicate (rule 13).
     pub duplicate_window: Duration,
+    /// How long what is finished is kept; a notice that comes again after half of that is not looked into (H19).
+    pub retain: Duration,
     /// Which fields of a manifest make edges (rule 3).
     pub edges: EdgeFields,
 }
@@ -47,6 +49,7 @@ impl Default for Rules {
             increment: Increment::Prerelease,
             promote_without_line: WithoutLine::Nothing,
             duplicate_window: Duration::from_mins(1),
+            retain: Duration::from_hours(400 * 24),
             edges: EdgeFields::default(),
         }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::SettingsError;
+use crate::ingest::Clock;
 use crate::neighbours::endpoint::Secret;
 use crate::store::cassandra::{Options, Replication};
 
@@ -252,6 +253,7 @@ impl CassandraSettings {
                 .or_else(|| password.as_ref().map(revealed)),
             ca_file: self.ca_file.clone(),
             data_center: self.data_center.clone(),
+            clock: Clock::system(),
             retain,
         }))
     }

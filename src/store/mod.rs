@@ -698,6 +698,11 @@ pub trait Store: Send + Sync + 'static {
 
     // ---- the store itself ----------------------------------------------------------------------------------------
 
+    /// Ends changes that were accepted before that time and have nothing left to be sent, with their documents,
+    /// decisions, nodes, rebuilds by id and attempts: so many of them that it does not take long. Returns how many. Never
+    /// ended: versions, lines, reservations, promotions. A store whose entries end by themselves has nothing to do.
+    async fn prune(&self, before: Millis) -> Result<usize>;
+
     /// Answers if the store can be read and written.
     async fn check(&self) -> Result<()>;
 

@@ -289,7 +289,7 @@ pub async fn replay(core: &Core, history: &[Publish], notices: bool) -> usize {
 }
 
 /// v7.0.0 in the history, and how many publishes from there are replayed with notices unless the whole is asked for.
-const FROM_V7: usize = 6_600;
+pub const FROM_V7: usize = 6_600;
 const WITH_NOTICES: usize = 1_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

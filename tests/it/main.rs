@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod babel;
+mod cassandra;
 mod demo;
 mod failures;
 mod helpers;

@@ -6,6 +6,7 @@
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use feedsme::ingest::Clock;
 use feedsme::settings::StoreAddress;
 use feedsme::store::Store;
 use feedsme::store::cassandra::{CassandraStore, Options, migrate};
@@ -40,6 +41,7 @@ pub fn options(keyspace: &str) -> Options {
         password: None,
         ca_file: None,
         data_center: None,
+        clock: Clock::system(),
         retain: Duration::from_hours(24),
     }
 }
@@ -67,6 +69,15 @@ pub fn on_cassandra() -> bool {
     }
 }
 
+/// How often something is tried that is quick on SQLite: a world on Cassandra takes a second, not a hundredth of one.
+pub fn rounds(on_sqlite: usize) -> usize {
+    if on_cassandra() {
+        (on_sqlite / 20).clamp(4, 30)
+    } else {
+        on_sqlite
+    }
+}
+
 /// An empty store for one test; it is given back when this is dropped.
 pub enum Place {
     File(TempDir),
@@ -88,13 +99,26 @@ impl Place {
     /// Of the kind that this run is about.
     pub fn new() -> Self {
         if on_cassandra() {
-            // From a thread of its own: whoever asks may be in any runtime, or in none.
-            let made = std::thread::spawn(|| RUNTIME.block_on(keyspace()));
-            return Self::Keyspace(made.join().unwrap());
+            return Self::keyspace();
         }
         // A directory that costs no disk, where there is such a thing.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         Self::File(dir.unwrap())
+    }
+
+    /// A keyspace, whatever this run is about.
+    pub fn keyspace() -> Self {
+        // From a thread of its own: whoever asks may be in any runtime, or in none.
+        let made = std::thread::spawn(|| RUNTIME.block_on(keyspace()));
+        Self::Keyspace(made.join().unwrap())
+    }
+
+    /// The keyspace's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::File(_) => panic!("a file is no keyspace"),
+            Self::Keyspace(name) => name,
+        }
     }
 
     fn file(dir: &TempDir) -> std::path::PathBuf {

@@ -17,6 +17,8 @@ const START: Duration = Duration::from_secs(30);
 pub struct Place {
     /// The SQLite file.
     pub store: PathBuf,
+    /// The setting `store`: that file, unless somebody says otherwise.
+    pub store_setting: String,
     /// What every run wrote, one after the other.
     pub log: PathBuf,
     /// The base address, without a slash at the end.
@@ -35,6 +37,7 @@ impl Place {
         let address = port.local_addr().unwrap();
         Self {
             store: dir.join("feedsme.sqlite3"),
+            store_setting: format!("sqlite:{}", dir.join("feedsme.sqlite3").display()),
             log: dir.join("feedsme.log"),
             url: format!("http://{address}"),
             address,
@@ -57,7 +60,7 @@ impl Place {
             .arg("serve");
         let own = [
             ("listen", self.address.to_string()),
-            ("store", format!("sqlite:{}", self.store.display())),
+            ("store", self.store_setting.clone()),
             ("build-service-url", sandbox.build_service_url()),
             ("warehouse-url", sandbox.warehouse_url()),
             ("registry-url", sandbox.registry_url()),
@@ -132,6 +135,24 @@ impl Program {
         }
     }
 
+    /// SIGSTOP: it stands still, with its connections and its clock's view of the past.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let told = Command::new("sh")
+            .args(["-c", &format!("kill -{name} {}", self.child.id())])
+            .status()
+            .unwrap();
+        assert!(told.success());
+    }
+
     /// SIGKILL, and its end.
     pub fn kill(mut self) {
         self.end();
@@ -145,11 +166,7 @@ impl Program {
 
     /// SIGTERM; how it ended.
     pub async fn terminate(self, within: Duration) -> ExitStatus {
-        let told = Command::new("sh")
-            .args(["-c", &format!("kill -TERM {}", self.child.id())])
-            .status()
-            .unwrap();
-        assert!(told.success());
+        self.signal("TERM");
         self.ended(within).await
     }
 

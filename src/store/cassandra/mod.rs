@@ -65,6 +65,7 @@ struct Inner {
     replicated: bool,
     /// The time to live of things of the past, in seconds.
     retain: i32,
+    clock: crate::ingest::Clock,
     published: crate::store::lists::Lists,
     work: work::Places,
     days: lists::Days,
@@ -79,6 +80,7 @@ impl CassandraStore {
     pub async fn open(options: &Options) -> Result<Self> {
         let (session, profiles) = session::connect(options).await?;
         let keyspace = schema::check(&session, options).await?;
+        schema::warn_of_commit_log(&session).await;
         let statements = Statements::prepare(&session, &profiles, &options.keyspace).await?;
         Ok(Self(Arc::new(Inner {
             session,
@@ -86,6 +88,7 @@ impl CassandraStore {
             decide: profiles.decide.clone().into_handle(),
             replicated: keyspace.replicated,
             retain: seconds(options.retain),
+            clock: options.clock.clone(),
             published: crate::store::lists::Lists::default(),
             work: work::Places::default(),
             days: lists::Days::default(),

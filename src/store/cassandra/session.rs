@@ -15,6 +15,7 @@ use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
 use scylla::statement::{Consistency, SerialConsistency};
 
 use super::error::{bug, of_session};
+use crate::ingest::Clock;
 use crate::store::{Result, StoreError};
 
 /// The longest that Cassandra itself works at a statement, with some room: a client that gives up earlier knows less
@@ -36,6 +37,8 @@ pub struct Options {
     pub ca_file: Option<std::path::PathBuf>,
     /// The data center whose replicas answer. `None`: the cluster has one, or the statements go where they may.
     pub data_center: Option<String>,
+    /// What tells the time to the queue's buckets.
+    pub clock: Clock,
     /// How long things of the past are kept: changes, waves, attempts, finished work.
     pub retain: Duration,
 }
@@ -111,6 +114,21 @@ pub(super) async fn connect(options: &Options) -> Result<(Session, Profiles)> {
             )
         })?
         .map_err(|error| of_session(&error))?;
+    if let Some(named) = &options.data_center {
+        let state = session.get_cluster_state();
+        let known: std::collections::BTreeSet<&str> = state
+            .get_nodes_info()
+            .iter()
+            .filter_map(|node| node.datacenter.as_deref())
+            .collect();
+        if !known.contains(named.as_str()) {
+            let known: Vec<&str> = known.into_iter().collect();
+            return Err(bug(format!(
+                "there is no data center {named:?} in the cluster; it has {}",
+                known.join(", ")
+            )));
+        }
+    }
     Ok((session, profiles))
 }
 

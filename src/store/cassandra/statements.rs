@@ -278,6 +278,14 @@ mod tests {
             assert!(!upper.contains("TOKEN("), "{cql}");
             let conditional = upper.contains(" IF ");
             assert!(!(conditional && upper.contains("USING TIMESTAMP")), "{cql}");
+            // H8: only where one package, promotion or shard is decided about.
+            let table = qualified("k", cql);
+            let table = table.split(" k.").nth(1).unwrap_or_default();
+            let table = table.split([' ', '(']).next().unwrap_or_default();
+            assert!(
+                !conditional || ["pkg", "promotion", "work_shard"].contains(&table),
+                "{cql}"
+            );
             if upper.starts_with("SELECT") {
                 assert!(upper.contains(" WHERE "), "{cql}");
             }

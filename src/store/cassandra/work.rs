@@ -60,15 +60,15 @@ impl Places {
     }
 }
 
-fn now_bucket() -> i64 {
-    now_micros().div_euclid(BUCKET)
-}
-
 fn shard_of(package: &PackageName) -> i16 {
     Shard::of(package).number()
 }
 
 impl Inner {
+    fn now_bucket(&self) -> i64 {
+        (self.clock.now() * 1000).div_euclid(BUCKET)
+    }
+
     /// Puts items; they are where they will be read when this answers.
     pub(super) async fn put_work(&self, items: &[Work]) -> Result<()> {
         let mut by_shard: BTreeMap<i16, Vec<&Work>> = BTreeMap::new();
@@ -90,10 +90,13 @@ impl Inner {
 
     async fn put_in_shard(&self, shard: i16, items: &[&Work]) -> Result<()> {
         let put = Uuid::new_v4();
+        let mut low = 0;
         loop {
-            let bucket = now_bucket();
+            // A clock that is behind the owner's puts into the lowest bucket that is still read.
+            let bucket = self.now_bucket().max(low);
             self.insert((shard, bucket, put), items).await?;
-            if self.low_of(shard).await? <= bucket {
+            low = self.low_of(shard).await?;
+            if low <= bucket {
                 for item in items {
                     self.work.remember(&item.id, (shard, bucket, put));
                 }
@@ -192,7 +195,7 @@ impl Inner {
 
     /// Work that was put of late, by whichever replica.
     pub(super) async fn recent_of(&self, shards: &[Shard]) -> Result<Vec<Work>> {
-        let now = now_micros();
+        let now = self.clock.now() * 1000;
         let first = (now - LOOK_BACK).div_euclid(BUCKET);
         let asked: Vec<(i16, i64)> = shards
             .iter()
@@ -218,7 +221,7 @@ impl Inner {
     pub(super) async fn retire(&self, shard: Shard) -> Result<()> {
         let shard = shard.number();
         let low = self.low_of(shard).await?;
-        let last = now_bucket() - REST;
+        let last = self.now_bucket() - REST;
         let over: Vec<i64> = self
             .buckets_from(shard, low)
             .await?

@@ -271,6 +271,10 @@ impl Store for SqliteStore {
         Ok(Vec::new())
     }
 
+    async fn prune(&self, before: Millis) -> Result<usize> {
+        self.run(move |db| change::prune(db, before)).await
+    }
+
     async fn check(&self) -> Result<()> {
         self.run(work::probe).await?;
         self.read(work::probed).await.map(drop)

@@ -318,6 +318,10 @@ impl Store for CrashingStore {
         self.inner.close().await
     }
 
+    async fn prune(&self, before: Millis) -> Result<usize> {
+        self.inner.prune(before).await
+    }
+
     async fn check(&self) -> Result<()> {
         self.alive()?;
         self.inner.check().await

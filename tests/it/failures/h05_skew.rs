@@ -8,6 +8,8 @@ use feedsme::model::work::Job;
 use feedsme::store::Store;
 use tokio::sync::mpsc;
 
+use crate::places::rounds;
+
 use super::outside::{manifest, posted};
 use super::picture::check;
 use super::random::Dice;
@@ -83,7 +85,7 @@ async fn h5_a_root_and_a_child_published_at_once_do_not_miss_each_other() {
     let mut world = World::new([]);
     let mut dice = Dice::new(5);
     let (mut rebuilt, mut attached) = (0, 0);
-    for round in 0..1_000 {
+    for round in 0..rounds(1_000) {
         let (root, child) = (format!("root{round}"), format!("child{round}"));
         // Sometimes neither was known before.
         if round % 4 > 0 {
@@ -122,7 +124,7 @@ async fn h5_a_root_and_a_child_published_at_once_do_not_miss_each_other() {
         }
     }
     assert!(
-        rebuilt > 100 && attached > 100,
+        rebuilt > rounds(1_000) / 20 && attached > rounds(1_000) / 20,
         "{rebuilt} {attached}: the orders were not different"
     );
 }
@@ -131,7 +133,7 @@ async fn h5_a_root_and_a_child_published_at_once_do_not_miss_each_other() {
 #[tokio::test]
 async fn h5_three_at_once_leave_projections_that_agree_with_the_partitions() {
     let mut dice = Dice::new(6);
-    for _ in 0..40 {
+    for _ in 0..rounds(40) {
         let mut world = World::new([]);
         world.publish_only("root", "6.0.0", &[]).await;
         let one = accepted(&mut world, "root", "6.0.1", &[]).await;

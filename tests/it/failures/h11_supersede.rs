@@ -2,6 +2,8 @@
 
 use feedsme::model::package::RebuildState;
 
+use crate::places::rounds;
+
 use super::h05_skew::together;
 use super::outside::{Answer, manifest, posted};
 use super::picture::{check, partition};
@@ -36,7 +38,7 @@ async fn waits_for_a_retry(world: &World) -> bool {
 #[tokio::test]
 async fn h11_two_planners_reserve_one_version_for_a_node() {
     let mut dice = Dice::new(11);
-    for _ in 0..60 {
+    for _ in 0..rounds(60) {
         let mut world = World::new([]);
         world.publish("root", "1.0.0", &[]).await;
         world.publish("child", "5.0.0", &[("root", "^1.0.0")]).await;
@@ -69,7 +71,7 @@ async fn h11_two_planners_reserve_one_version_for_a_node() {
 #[tokio::test]
 async fn h11_two_waves_never_get_the_same_version() {
     let mut dice = Dice::new(12);
-    for _ in 0..40 {
+    for _ in 0..rounds(40) {
         let mut world = World::new([]);
         for root in ["one", "two"] {
             world.publish(root, "1.0.0", &[]).await;

@@ -1,9 +1,13 @@
 //! H19: line and head are two partitions, and a re-post may say something else.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use feedsme::ingest::{Posted, accept, plan};
 use feedsme::model::document::Document;
-use feedsme::model::id::Digest;
+use feedsme::model::id::{ChangeId, Digest};
 use feedsme::model::work::Job;
+use feedsme::plan::Rules;
 use serde_json::json;
 
 use super::crashing::{CrashingStore, Fault};
@@ -155,4 +159,36 @@ async fn h19_a_tagged_version_that_is_published_under_latest_becomes_the_head() 
         assert_eq!(lines, [(name, "1.1.0".parse_version())]);
     })
     .await;
+}
+
+/// A notice that comes again after half of `retain` ends there: what came of the first one may be forgotten by now.
+#[tokio::test]
+async fn h19_a_notice_that_comes_again_after_long_ends_there() {
+    let rules = Rules {
+        retain: Duration::from_hours(10 * 24),
+        ..Rules::default()
+    };
+    let mut world = World::with(rules, []);
+    world.publish_only("root", "1.0.0", &[]).await;
+    world.publish_only("child", "1.0.0", &[("root", "^1.0.0")]).await;
+    world.publish_only("root", "1.0.1", &[]).await;
+    world.drain().await;
+    let sent = world.outside.arrived.len();
+    assert_eq!(sent, 1);
+    // Everything of the past was ended, and the very same notice comes once more.
+    let days = |days: i64| days * 24 * 3_600_000;
+    world.time.fetch_add(days(6), Ordering::Relaxed);
+    let id = ChangeId::of_publish(&"root".parse_name(), &"1.0.1".parse_version(), None);
+    if !world.inner.is_shared() {
+        let now = world.time.load(Ordering::Relaxed);
+        while world.inner.prune(now - days(5)).await.unwrap() > 0 {}
+        assert!(world.inner.change(&id).await.unwrap().is_none());
+    }
+    world.publish_only("root", "1.0.1", &[]).await;
+    world.drain().await;
+    assert_eq!(world.outside.arrived.len(), sent);
+    let verdict = world.inner.change(&id).await.unwrap().unwrap().planned.unwrap().verdict;
+    if !world.inner.is_shared() {
+        assert_eq!(verdict.code(), "duplicate");
+    }
 }

@@ -7,6 +7,8 @@ use feedsme::model::package::{RebuildState, RowKey};
 use futures_util::stream::{self, StreamExt as _};
 use serde_json::json;
 
+use crate::places::rounds;
+
 use super::crashing::Fault;
 use super::outside::{manifest, posted};
 use super::picture::{check, partition, picture};
@@ -260,7 +262,7 @@ async fn one_world(seed: u64) -> usize {
 async fn random_worlds_keep_their_promises() {
     let seeds: Vec<u64> = match std::env::var("SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => (0..300).collect(),
+        Err(_) => (0..u64::try_from(rounds(300)).unwrap()).collect(),
     };
     let sent: usize = stream::iter(&seeds)
         .map(|seed| one_world(*seed))

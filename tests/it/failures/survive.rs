@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use futures_util::stream::{self, StreamExt as _};
 
+use crate::places::on_cassandra;
+
 use super::crashing::Fault;
 use super::picture::{check, partition, picture};
 use super::world::World;
@@ -43,14 +45,16 @@ async fn with_every_fault(story: impl AsyncFn(&mut World), ambiguous_too: bool) 
     // In a long story the same kinds of steps come again and again: there it is a death at one step and an unknown
     // outcome at another, unless the environment asks for everything (`FAULTS=all`).
     let all = std::env::var("FAULTS").is_ok_and(|faults| faults == "all");
-    let every = if all { 1 } else { (steps / 40).max(1) };
+    // On Cassandra a world takes a second, not a hundredth of one.
+    let (parts, seldom) = if on_cassandra() { (5, 64) } else { (40, 16) };
+    let every = if all { 1 } else { (steps / parts).max(1) };
     let faults = (0..steps).flat_map(|at| {
         let turn = at / every % 2 == 0;
         let here = at.is_multiple_of(every);
         let dies = (all || here && (every == 1 || turn)).then_some(Fault::Before(at));
         let unknown = (all || here && (every == 1 || !turn)).then_some(Fault::OnceAfter(at));
         let seldom = at
-            .is_multiple_of(16)
+            .is_multiple_of(seldom)
             .then_some([Fault::After(at), Fault::OnceBefore(at)]);
         dies.into_iter()
             .chain(unknown)

@@ -342,6 +342,10 @@ impl Store for WatchedStore {
         self.inner.close().await
     }
 
+    async fn prune(&self, before: Millis) -> Result<usize> {
+        self.inner.prune(before).await
+    }
+
     async fn check(&self) -> Result<()> {
         self.pass(Call::Named("check")).await;
         self.inner.check().await

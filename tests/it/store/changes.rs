@@ -2,14 +2,18 @@
 
 #[allow(unused_imports)]
 use super::puts::Puts as _;
-use feedsme::model::change::Verdict;
-use feedsme::model::decision::{Decision, Reason};
+use feedsme::model::change::{Change, Verdict};
+use feedsme::model::decision::{Decision, Reason, RebuildIndex};
 use feedsme::model::id::{ChangeId, Digest, RebuildId};
-use feedsme::model::package::{Kind, Millis};
+use feedsme::model::package::{Kind, Millis, RebuildState, RowKey};
 use feedsme::model::work::Work;
+use feedsme::store::Write;
 
 use super::Place;
-use super::fixtures::{change, change_id, decision, env, name, planned, unique, version, wave};
+use super::fixtures::{
+    applied, bare_rebuild, change, change_id, decision, env, name, package, planned, reserve, unique,
+    version, wave,
+};
 use super::work::pending;
 
 pub async fn documents_are_kept_by_change_and_digest(place: &impl Place) {
@@ -276,4 +280,62 @@ pub async fn decisions_keep_their_first_value_and_come_in_the_order_of_their_key
     }
     store.put_decisions(&reasons, &expected).await.unwrap();
     assert_eq!(store.decisions(&reasons, 0, 100).await.unwrap(), expected);
+}
+
+pub async fn what_is_of_the_past_ends_unless_something_is_left_to_send(place: &impl Place) {
+    let store = place.open().await;
+    // A store whose entries end by themselves has nothing to prune, and its entries cannot be written in the past.
+    if store.is_shared() {
+        assert_eq!(store.prune(Millis::MAX).await.unwrap(), 0);
+        return;
+    }
+    let mut kept = Vec::new();
+    for (accepted, state, ends) in [
+        (1_000, RebuildState::Published, true),
+        (2_000, RebuildState::Queued, false),
+        (9_000, RebuildState::Published, false),
+    ] {
+        let change = Change {
+            accepted,
+            planned: Some(planned(Verdict::Opened)),
+            ..change()
+        };
+        let package = package("past");
+        let mut rebuild = bare_rebuild();
+        (rebuild.id, rebuild.state) = (RebuildId::fresh(), state);
+        rebuild.decision.rebuild = Some(rebuild.id.clone());
+        let row = reserve("1.0.1-0", 1, &rebuild);
+        applied(&store, &package, 0, vec![row]).await;
+        let index = RebuildIndex {
+            id: rebuild.id.clone(),
+            name: package,
+            key: RowKey::publish(&version("1.0.1-0")),
+            generation: 1,
+            change: change.id.clone(),
+            decided: accepted,
+        };
+        store
+            .write(vec![
+                Write::Document {
+                    change: change.id.clone(),
+                    digest: change.digest.clone(),
+                    json: b"{}".to_vec(),
+                },
+                Write::Change(Box::new(change.clone())),
+                Write::Decision(change.id.clone(), Box::new(rebuild.decision)),
+                Write::Rebuild(index),
+            ])
+            .await
+            .unwrap();
+        kept.push((change, rebuild.id, ends));
+    }
+    assert_eq!(store.prune(5_000).await.unwrap(), 1);
+    assert_eq!(store.prune(5_000).await.unwrap(), 0);
+    for (change, id, ended) in kept {
+        assert_eq!(store.change(&change.id).await.unwrap().is_none(), ended);
+        let document = store.document(&change.id, &change.digest).await.unwrap();
+        assert_eq!(document.is_none(), ended);
+        assert_eq!(store.decisions(&change.id, 0, 9).await.unwrap().is_empty(), ended);
+        assert_eq!(store.rebuilds(&[id]).await.unwrap()[0].is_none(), ended);
+    }
 }

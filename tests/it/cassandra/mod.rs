@@ -1,0 +1,9 @@
+//! What is promised of a real Cassandra alone: its schema, its queue, several replicas on it, and nodes that go away.
+//!
+//! `bin/test` starts the node that `FEEDSME_TEST_CASSANDRA` names; the tests of [`nodes`] bring up three of their own.
+
+mod babel;
+mod migrate;
+mod nodes;
+mod queue;
+mod replicas;
