@@ -206,6 +206,45 @@ async fn both_read_what_the_other_wrote(keyspace: &str, store: &CassandraStore) 
     assert_eq!(store.line(&nulled, &v("1.0.0")).await.unwrap(), none);
     assert_eq!(store.head(&nulled).await.unwrap(), none);
 
+    // ---- what they are known to write where a version belongs (contract.md 5) hides nothing and fails nothing
+    in_node(
+        keyspace,
+        &json!([
+            ["line", "create", {"pkg": "odd", "version": "1.0.0", "previousVersion": "undefined", "dependents": [
+                {"dependent": "a", "dependentVersion": "undefined"}, {"dependent": "b", "dependentVersion": "1.0.0"},
+                {"dependent": "c"}, {"dependent": "d", "dependentVersion": "2.0.0"}, {"dependent": "No Name", "dependentVersion": "1.0.0"}]}],
+            ["ReleaseLineHead", "create", {"pkg": "headless", "version": "undefined"}],
+        ]),
+    )
+    .await;
+    assert_eq!(
+        dependents(store, "odd", "1.0.0").await,
+        pairs(&[("b", "1.0.0"), ("d", "2.0.0")])
+    );
+    let (odd, one) = (name("odd"), v("1.0.0"));
+    let mut after = None;
+    for expected in ["b", "d"] {
+        let page = store
+            .line_dependents(&odd, &one, after.as_ref(), 1)
+            .await
+            .unwrap();
+        assert_eq!(page.len(), 1, "a page that is not full would be the last");
+        assert_eq!(page[0].0.as_str(), expected);
+        after = Some(page[0].0.clone());
+    }
+    assert_eq!(
+        store
+            .line_dependents(&odd, &one, after.as_ref(), 1)
+            .await
+            .unwrap(),
+        []
+    );
+    assert_eq!(
+        store.head(&odd).await.unwrap(),
+        Some(line("odd", "1.0.0", None))
+    );
+    assert_eq!(store.head(&name("headless")).await.unwrap(), None);
+
     // ---- whoever writes later is read by both
     in_node(
         keyspace,
