@@ -145,7 +145,10 @@ impl World {
     /// Waits until so many were taken by a neighbour; what they were.
     async fn sent(&self, role: Role, count: usize) -> Vec<String> {
         let of = |requests: &[feedsme::sandbox::Received]| -> Vec<String> {
-            let taken = requests.iter().filter(|one| one.role == role);
+            let is_taken = |text: &str| ["queued", "published"].contains(&text);
+            let taken = requests
+                .iter()
+                .filter(|one| one.role == role && is_taken(&one.outcome));
             let shown = taken.map(|one| {
                 let text = |value: &Option<String>| value.clone().unwrap_or_default();
                 format!(
