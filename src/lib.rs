@@ -20,12 +20,14 @@
 //! * [`sandbox`]: stand-ins for them on loopback, for tests, demo and benches.
 //! * [`query`]: what people and programs are told.
 //! * [`http`]: how changes and questions come in.
+//! * [`import`]: what was published before, from a registry or from a keyspace of the Node software.
 
 pub mod app;
 pub mod cli;
 pub mod demo;
 pub mod dispatch;
 pub mod http;
+pub mod import;
 pub mod ingest;
 pub mod model;
 pub mod neighbours;

@@ -1,5 +1,6 @@
 //! The command line (design.md 7).
 
+mod import;
 mod migrate;
 mod serve;
 
@@ -22,6 +23,8 @@ enum Commands {
     Serve(serve::Serve),
     /// Make the keyspace of a Cassandra store, or bring its tables up to date
     Migrate(migrate::Migrate),
+    /// Make known what was published before, from an npm registry or a keyspace of the Node software
+    Import(Box<import::Import>),
     /// Show it at work on Babel's real history: starts the service with stand-in neighbours, on loopback
     Demo(crate::demo::Demo),
 }
@@ -34,12 +37,13 @@ pub struct ConfigFile {
     pub config: Option<PathBuf>,
 }
 
-/// The whole command, with a flag for every setting below `serve` and `migrate`.
+/// The whole command, with a flag for every setting below `serve`, `migrate` and `import`.
 pub fn command() -> Command {
     let command = <Cli as clap::CommandFactory>::command();
     command
         .mut_subcommand("serve", serve::with_setting_flags)
         .mut_subcommand("migrate", serve::with_setting_flags)
+        .mut_subcommand("import", serve::with_setting_flags)
 }
 
 /// Parses the arguments and runs. 0: done; 1: it failed; 2: the arguments or settings are wrong.
@@ -66,6 +70,7 @@ fn run(matches: &ArgMatches) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match commands {
         Commands::Serve(serve) => runtime.block_on(serve.run(&flags)),
         Commands::Migrate(migrate) => runtime.block_on(migrate.run(&flags)),
+        Commands::Import(import) => runtime.block_on(import.run(&flags)),
         Commands::Demo(demo) => runtime.block_on(demo.run()),
     }
 }

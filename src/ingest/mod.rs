@@ -22,7 +22,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 pub use accept::{Accepted, Posted, accept};
 pub use another::{another, successors};
-pub use import::{Imported, import};
+pub use import::{Elsewhere, Imported, Pair, import, lines as import_lines, pair as import_pair};
 
 use crate::model::change::{Change, Planned, Verdict};
 use crate::model::document::Document;

@@ -44,19 +44,27 @@ pub(super) fn read(
     pieces: mpsc::Receiver<Bytes>,
     wanted: &[String],
 ) -> serde_json::Result<Packument> {
-    let pieces = Pieces {
-        pieces,
-        current: Bytes::new(),
-    };
-    let mut json = serde_json::Deserializer::from_reader(BufReader::new(pieces));
+    let pieces = BufReader::new(Pieces::new(pieces));
+    let mut json = serde_json::Deserializer::from_reader(pieces);
     let packument = Document(wanted).deserialize(&mut json)?;
     json.end()?;
     Ok(packument)
 }
 
-struct Pieces {
+/// Pieces that come in, as a reader. Blocks: for a blocking thread.
+pub(crate) struct Pieces {
     pieces: mpsc::Receiver<Bytes>,
     current: Bytes,
+}
+
+impl Pieces {
+    /// Reads what comes until the sender is gone.
+    pub(crate) fn new(pieces: mpsc::Receiver<Bytes>) -> Self {
+        Self {
+            pieces,
+            current: Bytes::new(),
+        }
+    }
 }
 
 impl Read for Pieces {

@@ -18,10 +18,13 @@ use tokio::sync::mpsc;
 use super::client::{Remote, Unusable, encode_component};
 use super::endpoint::Endpoint;
 use super::outcome::{Class, Failure, Neighbour, Outcome};
-use super::packument::{self, Packument};
+use super::packument::{self, Packument, Pieces};
 
 /// Largest packument read, in bytes after unpacking. The largest on npm are below 100 MiB in their full form.
 const PACKUMENT_LIMIT: u64 = 256 << 20;
+
+/// Largest list of names read.
+const JSON_LIMIT: usize = 64 << 20;
 
 /// Its address stands in many packuments that come from somewhere else; npm replaces it as well.
 const PUBLIC: &str = "registry.npmjs.org";
@@ -83,15 +86,72 @@ impl Registry {
         }
     }
 
+    /// The whole packument in its full form, read by `read` on a blocking thread while it comes. `None` if the registry
+    /// does not know the package (404).
+    pub(crate) async fn whole_packument<T: Send + 'static>(
+        &self,
+        name: &str,
+        read: impl FnOnce(Pieces) -> serde_json::Result<T> + Send + 'static,
+    ) -> Result<Option<T>, Failure> {
+        let url = self.0.url(&name.replacen('/', "%2F", 1))?;
+        let request = self.0.request(Method::GET, url, true);
+        let response = self
+            .0
+            .head_of(request.header(ACCEPT, "application/json"))
+            .await?;
+        match response.status().as_u16() {
+            200 => self
+                .read_while_it_comes(name, response, |pieces| read(Pieces::new(pieces)))
+                .await
+                .map(Some),
+            404 => Ok(None),
+            _ => Err(self.0.refused(response).await),
+        }
+    }
+
+    /// A small JSON document at a path below the registry's address. `None` if there is none (404).
+    pub(crate) async fn json(&self, path: &str) -> Result<Option<serde_json::Value>, Failure> {
+        let request = self.0.request(Method::GET, self.0.url(path)?, true);
+        let mut response = self
+            .0
+            .head_of(request.header(ACCEPT, "application/json"))
+            .await?;
+        match response.status().as_u16() {
+            200 => {}
+            404 => return Ok(None),
+            _ => return Err(self.0.refused(response).await),
+        }
+        let mut body = Vec::new();
+        while let Some(piece) = self.next(&mut response).await? {
+            body.extend_from_slice(&piece);
+            if body.len() > JSON_LIMIT {
+                return Err(self.nonsense(format!("what is at {path} is above 64 MiB")));
+            }
+        }
+        serde_json::from_slice(&body)
+            .map(Some)
+            .map_err(|error| self.nonsense(format!("{path}: {error}")))
+    }
+
     async fn read_packument(
         &self,
         name: &str,
         wanted: &[&str],
-        mut response: Response,
+        response: Response,
     ) -> Result<Packument, Failure> {
         let wanted: Vec<String> = wanted.iter().map(|&version| version.to_owned()).collect();
+        let read = move |pieces| packument::read(pieces, &wanted);
+        self.read_while_it_comes(name, response, read).await
+    }
+
+    async fn read_while_it_comes<T: Send + 'static>(
+        &self,
+        name: &str,
+        mut response: Response,
+        read: impl FnOnce(mpsc::Receiver<Bytes>) -> serde_json::Result<T> + Send + 'static,
+    ) -> Result<T, Failure> {
         let (pieces, receiver) = mpsc::channel(4);
-        let parsing = tokio::task::spawn_blocking(move || packument::read(receiver, &wanted));
+        let parsing = tokio::task::spawn_blocking(move || read(receiver));
         let mut length = 0;
         while let Some(piece) = self.next(&mut response).await? {
             length += piece.len() as u64;

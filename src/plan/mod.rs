@@ -9,11 +9,13 @@
 //! * [`publish`]: what a publish does to its own package: facts, head, line, edges, superseded rebuilds (rules 1, 3-7, H11).
 //! * [`attach`]: which lines a published version goes with (rule 11).
 //! * [`rebuild`]: reserving a rebuild and giving a node another one (rules 9, 12).
+//! * [`import`]: what an import does to a package that had release lines elsewhere.
 //! * [`promotion`]: what a promotion does with one pair of its line (rules 12, 13, H15).
 
 pub mod applied;
 pub mod attach;
 pub mod base;
+pub mod import;
 pub mod promotion;
 pub mod publish;
 pub mod rebuild;

@@ -96,9 +96,16 @@ pub fn step(state: &PackageState, described: &Described, source: &Source, now: M
     let raised = notice
         .and(known)
         .filter(|facts| facts.noticed.is_some() && facts.tag.is_some() && described.tag.is_none());
+    // Its line came with an import: nobody told us of its publish yet (H4), but line and head stay as they are.
+    let imported = notice.and(known).filter(|facts| {
+        facts.noticed.is_some()
+            && facts.notice.is_none()
+            && facts.tag.is_none()
+            && described.tag.is_none()
+    });
     let done = |facts: &Facts| {
         notice.is_none()
-            || facts.noticed.is_some()
+            || (facts.noticed.is_some() && imported.is_none())
             || (facts.tag.is_none() && described.tag.is_some())
     };
     if raised.is_none() && known.is_some_and(done) {
@@ -136,6 +143,8 @@ pub fn step(state: &PackageState, described: &Described, source: &Source, now: M
 
     // Without edges there is no parent to wait for (H5): what it goes with is decided here.
     let alone = notice.is_some() && described.edges.is_empty();
+    // What an import attached it to stays.
+    let kept = known.filter(|facts| raised.is_none() && facts.attach.is_some());
     let mut facts = Facts {
         noticed: notice.map(|_| now),
         notice: notice.cloned(),
@@ -154,14 +163,23 @@ pub fn step(state: &PackageState, described: &Described, source: &Source, now: M
         took_place: Vec::new(),
         with: answered
             .map(|rebuild| rebuild.with.clone())
+            .or_else(|| kept.and_then(|facts| facts.with.clone()))
             .or_else(|| alone.then(Default::default)),
-        attach: alone.then(Default::default),
-        attach_stamp: if alone { stamp } else { 0 },
+        attach: kept
+            .and_then(|facts| facts.attach.clone())
+            .or_else(|| alone.then(Default::default)),
+        attach_stamp: match kept {
+            Some(facts) => facts.attach_stamp,
+            None if alone => stamp,
+            None => 0,
+        },
     };
     if alone && described.tag.is_none() && state.dependent_of.is_some() {
         commit.statics.dependent_of = Some(None);
     }
-    if notice.is_some() {
+    if let Some(imported) = imported {
+        facts.previous.clone_from(&imported.previous);
+    } else if notice.is_some() {
         let born = row
             .filter(|_| raised.is_none())
             .map_or(state.seq, |row| row.born);

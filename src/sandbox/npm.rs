@@ -163,6 +163,33 @@ fn blocks(
     })
 }
 
+/// What a search asks.
+#[derive(serde::Deserialize)]
+pub(super) struct Search {
+    text: String,
+    #[serde(default = "twenty")]
+    size: usize,
+    #[serde(default)]
+    from: usize,
+}
+
+fn twenty() -> usize {
+    20
+}
+
+/// `GET /npm/-/v1/search?text=&size=&from=`: `{"objects": [{"package": {"name": …}}], "total": …}`, at most 250 at once.
+pub(super) async fn search(asked: web::Query<Search>, here: web::Data<Neighbours>) -> HttpResponse {
+    let registry = lock(&here.state.registry);
+    let names = registry.search(&asked.text);
+    let objects: Vec<Value> = names
+        .iter()
+        .skip(asked.from)
+        .take(asked.size.min(250))
+        .map(|name| json!({"package": {"name": name}}))
+        .collect();
+    HttpResponse::Ok().json(json!({"objects": objects, "total": names.len()}))
+}
+
 /// `GET /npm/-/package/{name}/dist-tags`.
 pub(super) async fn tags(name: web::Path<String>, here: web::Data<Neighbours>) -> HttpResponse {
     match lock(&here.state.registry).tags(&name) {

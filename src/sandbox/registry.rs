@@ -147,6 +147,24 @@ impl Registry {
         alike
     }
 
+    /// The names in which a text occurs; `scope:s` stands for `@s/`, as at npm. In order.
+    pub(super) fn search(&self, text: &str) -> Vec<&str> {
+        let scope = text
+            .strip_prefix("scope:")
+            .map(|scope| format!("@{scope}/"));
+        let mut names: Vec<&str> = self
+            .packages
+            .keys()
+            .map(String::as_str)
+            .filter(|name| match &scope {
+                Some(scope) => name.starts_with(scope),
+                None => name.contains(text),
+            })
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
     /// `dist-tags` of a package.
     pub(super) fn tags(&self, name: &str) -> Option<Value> {
         Some(Value::Object(self.packages.get(name)?.tags.clone()))

@@ -54,6 +54,7 @@ fn server(state: Arc<State>, listener: TcpListener) -> io::Result<actix_web::dev
                 web::resource(path("/warehouse/{name:NAME}"))
                     .route(web::put().to(warehouse::publish)),
             )
+            .service(web::resource("/npm/-/v1/search").route(web::get().to(npm::search)))
             .service(
                 web::resource(path("/npm/-/package/{name:NAME}/dist-tags"))
                     .route(web::get().to(npm::tags)),

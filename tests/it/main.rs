@@ -8,6 +8,7 @@ mod demo;
 mod failures;
 mod helpers;
 mod http;
+mod import;
 mod kill;
 mod neighbours;
 mod node;

@@ -3,7 +3,8 @@
 //! `bin/test` installs them into `target/node` and is the way to run these tests. Without them they fail; where there is
 //! no Node, `bin/test` leaves them out and says so.
 
-use crate::places::Place;
+mod cassandra;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::helpers::document;
+use crate::places::Place;
 
 const SOON: Duration = Duration::from_secs(20);
 

@@ -249,6 +249,7 @@ impl Inner {
     pub(super) async fn head_of(&self, package: &PackageName) -> Result<Option<Line>> {
         self.one(&self.statements.head, vec![text(package.as_str())])
             .await?
+            .filter(|cells| is_readable(cells, "pkg", "version"))
             .map(|cells| line(&cells, "previous_version"))
             .transpose()
     }
@@ -283,22 +284,32 @@ impl Inner {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let values = vec![
-            text(package.as_str()),
-            version(of),
-            text(after.map_or("", PackageName::as_str)),
-            limit(count),
-        ];
-        self.all(&self.statements.line_dependents, values)
-            .await?
-            .iter()
-            .map(|cells| {
-                Ok((
-                    cells.name("dependent")?,
-                    cells.version("dependent_version")?,
-                ))
-            })
-            .collect()
+        let mut found = Vec::new();
+        let mut after = after.map_or("", PackageName::as_str).to_owned();
+        loop {
+            let values = vec![
+                text(package.as_str()),
+                version(of),
+                text(after.as_str()),
+                limit(count),
+            ];
+            let rows = self.all(&self.statements.line_dependents, values).await?;
+            for cells in &rows {
+                if found.len() < count && is_readable(cells, "dependent", "dependent_version") {
+                    found.push((
+                        cells.name("dependent")?,
+                        cells.version("dependent_version")?,
+                    ));
+                }
+            }
+            // What is left out must not make a page look like the last one.
+            match rows.last() {
+                Some(last) if rows.len() >= count && found.len() < count => {
+                    last.text("dependent")?.clone_into(&mut after);
+                }
+                _ => return Ok(found),
+            }
+        }
     }
 
     pub(super) async fn rebuild_of(&self, id: &RebuildId) -> Result<Option<RebuildIndex>> {
@@ -345,17 +356,19 @@ impl Inner {
     }
 }
 
-/// A line; datastar writes a missing previous version as the character U+0000 (contract.md 3.1).
+/// Whether a row of a table that the Node software writes too has a name and a version. It is known to have written
+/// `undefined` where a version belongs (contract.md 5.1): such a row says nothing, and nothing may fail because of it.
+fn is_readable(cells: &Cells, name: &str, version: &str) -> bool {
+    cells.name(name).is_ok() && cells.version(version).is_ok()
+}
+
+/// A line; datastar writes a missing previous version as the character U+0000 (contract.md 3.1), and what is no version
+/// is none either.
 fn line(cells: &Cells, previous: &str) -> Result<Line> {
-    let none = matches!(cells.maybe_text(previous)?, None | Some("" | "\u{0}"));
     Ok(Line {
         package: cells.name("pkg")?,
         version: cells.version("version")?,
-        previous: if none {
-            None
-        } else {
-            cells.maybe_version(previous)?
-        },
+        previous: cells.maybe_version(previous).ok().flatten(),
     })
 }
 

@@ -12,6 +12,7 @@
 //! wave                nodes and promotions
 //! work                the durable queue in shards and buckets of time (H1)
 //! verbs               the store's trait
+//! warehouse           the tables of the Node software, read for an import
 //! ```
 //!
 //! What decides is one lightweight transaction on one partition. Everything else is a plain write whose repetition
@@ -28,6 +29,7 @@ mod session;
 mod statements;
 mod values;
 mod verbs;
+mod warehouse;
 mod wave;
 mod work;
 
@@ -40,6 +42,7 @@ use scylla::statement::prepared::PreparedStatement;
 
 pub use schema::{Migrated, Replication, migrate};
 pub use session::Options;
+pub use warehouse::{LineRow, NamedRow, PackageRow, VersionRow, WarehouseKeyspace};
 
 use self::error::{of_read, of_write};
 use self::statements::Statements;

@@ -25,4 +25,5 @@ mod h19_order;
 mod h20_stamps;
 mod h21_wide;
 mod h24_terminal;
+mod import;
 mod random;

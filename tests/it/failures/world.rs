@@ -132,7 +132,7 @@ impl World {
         }
     }
 
-    async fn after_failure(&mut self) {
+    pub async fn after_failure(&mut self) {
         if self.process.store.is_dead() {
             self.restart().await;
         }

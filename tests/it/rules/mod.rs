@@ -14,4 +14,4 @@ mod publishes;
 mod reading;
 mod sending;
 mod sequence;
-mod stage;
+pub mod stage;
