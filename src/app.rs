@@ -299,7 +299,11 @@ async fn prune(core: Core, stop: CancellationToken) {
     let retain = Millis::try_from(core.rules.retain.as_millis()).unwrap_or(Millis::MAX);
     loop {
         let mut wait = PRUNE;
-        match core.store.prune(core.clock.now().saturating_sub(retain)).await {
+        match core
+            .store
+            .prune(core.clock.now().saturating_sub(retain))
+            .await
+        {
             Ok(0) => {}
             Ok(ended) => {
                 tracing::debug!(ended, "changes of the past");

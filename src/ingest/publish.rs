@@ -9,6 +9,7 @@ use crate::model::edge::{Edge, EdgeRange};
 use crate::model::id::{ChangeId, WaveId};
 use crate::model::name::PackageName;
 use crate::model::package::{Cause, Facts, Millis, PackageState, RebuildState, RowKey, Stamp};
+use crate::plan::applied::applied;
 use crate::plan::attach::{self, Settling};
 use crate::plan::publish::{self, Described, Source, Step};
 use crate::semver::Version;
@@ -187,7 +188,14 @@ pub(super) async fn establish(
                     core.store.write(vec![manifest]).await?;
                     kept = true;
                 }
-                core.store.commit(vec![*commit]).await?;
+                let answers = core.store.commit(vec![commit.as_ref().clone()]).await?;
+                if answers.first() != Some(&Committed::Applied) {
+                    continue;
+                }
+                let state = applied(state, &commit);
+                if let Some(facts) = state.facts(&described.version).cloned() {
+                    return Ok((state, facts));
+                }
             }
         }
     }
@@ -219,20 +227,24 @@ async fn settle(
             with.insert(edge.parent.clone(), version);
         }
     }
-    let wanted = match (&described.tag, waves) {
-        (Some(_), _) => BTreeMap::new(),
-        (None, None) => with.clone(),
+    let (lines, own) = match (&described.tag, waves) {
+        (Some(_), _) => (BTreeMap::new(), None),
+        (None, None) => with_lines(core, described, &with).await?,
         (None, Some(waves)) => published_in(core, described, waves).await?,
     };
-    let lines = with_lines(core, wanted).await?;
-    let key = RowKey::publish(&described.version);
+    // What is known of the package is what the first batch made of it, if no other has been applied since.
+    let mut next = Some(state);
+    if let Some(own) = own {
+        next = next.filter(|state| state.seq == own.seq);
+        if let Some(state) = &mut next {
+            state.attached = own.attached;
+        }
+    }
     for _ in 0..REFUSALS {
-        let mut want = publish::want(described);
-        want.attached = lines
-            .iter()
-            .map(|(parent, version)| (parent.clone(), version.clone()))
-            .collect();
-        let state = read(core, want).await?;
+        let state = match next.take() {
+            Some(state) => state,
+            None => read(core, publish::want(described).attached_to(&lines)).await?,
+        };
         let managed = |name: &PackageName| parents.tops.get(name).is_some_and(Option::is_some);
         let settling = Settling {
             with: with.clone(),
@@ -243,54 +255,72 @@ async fn settle(
                 managed,
             ),
         };
-        if let Some(commit) =
-            attach::settle(&state, &described.version, &settling, core.clock.now())
-            && core.store.commit(vec![commit]).await?.first() != Some(&Committed::Applied)
-        {
-            continue;
-        }
-        let state = read(core, publish::want(described)).await?;
-        if let Some(facts) = state
-            .row(&key)
-            .and_then(|row| row.facts.clone())
-            .filter(|facts| facts.attach.is_some())
-        {
+        let commit = attach::settle(&state, &described.version, &settling, core.clock.now());
+        let state = match commit {
+            None => state,
+            Some(commit) => match core.store.commit(vec![commit.clone()]).await?.first() {
+                Some(Committed::Applied) => applied(state, &commit),
+                _ => continue,
+            },
+        };
+        let facts = state.facts(&described.version).cloned();
+        if let Some(facts) = facts.filter(|facts| facts.attach.is_some()) {
             return Ok((state, facts));
         }
     }
     Err(contention(&described.name))
 }
 
-/// Those of these versions that have a release line: whose publish was noticed (the line may be about to be written).
-async fn with_lines(
+/// The lines that a version could go with, and what its own package says of them; nothing if there are none.
+type Lines = (BTreeMap<PackageName, Version>, Option<PackageState>);
+
+/// Reads the rows of these versions and, in the same go, what the package's own partition says of their lines: the
+/// states of the parents in order, and the package's own.
+async fn parents_and_own(
     core: &Core,
-    wanted: BTreeMap<PackageName, Version>,
-) -> Result<BTreeMap<PackageName, Version>> {
-    let wants: Vec<Want> = wanted
+    described: &Described,
+    parents: &[(&PackageName, &Version)],
+) -> Result<(Vec<PackageState>, Option<PackageState>)> {
+    let mut wants: Vec<Want> = parents
         .iter()
         .map(|(parent, version)| Want::rows(parent, vec![RowKey::publish(version)]))
         .collect();
-    let states = packages(core, &wants).await?;
-    let noticed = |state: &PackageState, version: &Version| {
-        state
-            .facts(version)
-            .is_some_and(|facts| facts.noticed.is_some())
-    };
-    Ok(wanted
-        .into_iter()
-        .zip(&states)
-        .filter(|((_, version), state)| noticed(state, version))
-        .map(|(pair, _)| pair)
-        .collect())
+    if wants.is_empty() {
+        return Ok((Vec::new(), None));
+    }
+    wants.push(Want::statics(&described.name).attached_to(parents.iter().copied()));
+    let mut states = packages(core, &wants).await?;
+    let own = states.pop();
+    Ok((states, own))
 }
 
-/// The parents that were published in these waves at a version that this one admits, each at the highest.
-async fn published_in(
+/// A version has a release line if its publish was noticed; the line may be about to be written.
+fn has_line(state: &PackageState, version: &Version) -> bool {
+    state
+        .facts(version)
+        .is_some_and(|facts| facts.noticed.is_some())
+}
+
+/// Those of these versions that have a release line.
+async fn with_lines(
     core: &Core,
     described: &Described,
-    waves: &[WaveId],
-) -> Result<BTreeMap<PackageName, Version>> {
-    let mut found: BTreeMap<PackageName, Version> = BTreeMap::new();
+    wanted: &BTreeMap<PackageName, Version>,
+) -> Result<Lines> {
+    let wanted: Vec<_> = wanted.iter().collect();
+    let (states, own) = parents_and_own(core, described, &wanted).await?;
+    let lines = wanted
+        .into_iter()
+        .zip(&states)
+        .filter(|((_, version), state)| has_line(state, version))
+        .map(|((parent, version), _)| (parent.clone(), version.clone()))
+        .collect();
+    Ok((lines, own))
+}
+
+/// The parents that were published in these waves at a version that this one admits, each at the highest, if that one
+/// has a release line.
+async fn published_in(core: &Core, described: &Described, waves: &[WaveId]) -> Result<Lines> {
     let keys: Vec<NodeKey> = described
         .edges
         .iter()
@@ -299,32 +329,52 @@ async fn published_in(
             version: None,
         })
         .collect();
+    let mut published: Vec<(&Edge, Version)> = Vec::new();
     for wave in waves {
         let nodes = core.store.nodes(wave, &keys).await?;
-        let published: Vec<(&Edge, Version)> = described
+        let of_wave = described
             .edges
             .iter()
             .zip(nodes)
             .filter(|(edge, _)| edge.parent != described.name)
-            .filter_map(|(edge, node)| Some((edge, node.published?)))
-            .collect();
-        let wants: Vec<Want> = published
-            .iter()
-            .map(|(edge, version)| Want::rows(&edge.parent, vec![RowKey::publish(version)]))
-            .collect();
-        let states = packages(core, &wants).await?;
-        for ((edge, version), state) in published.into_iter().zip(states) {
-            let origin = state.facts(&version).and_then(|facts| facts.origin.clone());
-            if !EdgeRange::of(&edge.range).admits(&version, origin.as_ref()) {
-                continue;
-            }
-            let highest = found
-                .entry(edge.parent.clone())
-                .or_insert_with(|| version.clone());
-            if *highest < version {
-                *highest = version;
-            }
+            .filter_map(|(edge, node)| Some((edge, node.published?)));
+        published.extend(of_wave);
+    }
+    let wanted: Vec<_> = published
+        .iter()
+        .map(|(edge, version)| (&edge.parent, version))
+        .collect();
+    let (states, own) = parents_and_own(core, described, &wanted).await?;
+    let mut found: BTreeMap<PackageName, (&Version, bool)> = BTreeMap::new();
+    for ((edge, version), state) in published.iter().zip(&states) {
+        let origin = state.facts(version).and_then(|facts| facts.origin.as_ref());
+        if !EdgeRange::of(&edge.range).admits(version, origin) {
+            continue;
+        }
+        let one = (version, has_line(state, version));
+        let highest = found.entry(edge.parent.clone()).or_insert(one);
+        if highest.0 < version {
+            *highest = one;
         }
     }
-    Ok(found)
+    let lines = found
+        .into_iter()
+        .filter(|(_, (_, has_line))| *has_line)
+        .map(|(parent, (version, _))| (parent, version.clone()))
+        .collect();
+    Ok((lines, own))
+}
+
+impl Want {
+    /// Also what the package is attached to of these lines.
+    fn attached_to<'a>(
+        mut self,
+        lines: impl IntoIterator<Item = (&'a PackageName, &'a Version)>,
+    ) -> Self {
+        let keys = lines.into_iter();
+        self.attached = keys
+            .map(|(parent, version)| (parent.clone(), version.clone()))
+            .collect();
+        self
+    }
 }

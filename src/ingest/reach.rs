@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::{Core, Outcome, Parents, REFUSALS, Result, contention, declared};
 use crate::model::change::Change;
 use crate::model::decision::{Decision, Reason};
+use crate::model::edge::Edge;
 use crate::model::id::{RebuildId, WaveId};
 use crate::model::name::PackageName;
 use crate::model::package::{Cause, PackageState, Rebuild, RowKey};
@@ -203,47 +204,54 @@ async fn reserve<'a>(
         .collect();
     let nodes = core.store.nodes(&from.wave, &keys).await?;
 
-    let mut trying = Vec::new();
-    let mut commits = Vec::new();
+    let mut new = Vec::new();
     for ((one, state), node) in chosen.into_iter().zip(states).zip(nodes) {
         match in_wave(core, from, &state, &node).await? {
             InWave::Ours(own) => reserved.push(*own),
             InWave::Already => skips.push(from.decision(one.0, Reason::AlreadyInWave)),
             InWave::Not => {
                 let edges = declared(core, &state, &one.1).await?;
-                parents
-                    .foresee(core, &edges.iter().collect::<Vec<_>>())
-                    .await?;
-                let mut with = BTreeMap::new();
-                for edge in edges.iter().filter(|edge| edge.parent != state.name) {
-                    if let Some(version) = parents.highest(core, &edge.parent, &edge.range).await? {
-                        with.insert(edge.parent.clone(), version);
-                    }
-                }
-                let wanted = Wanted {
-                    id: RebuildId::fresh(),
-                    change: from.change.id.clone(),
-                    decision: Decision {
-                        base: Some(one.1.clone()),
-                        range: Some(one.2.clone()),
-                        ..from.decision(one.0, one.3.clone())
-                    },
-                    base: one.1.clone(),
-                    cause: vec![from.cause.clone()],
-                    with,
-                    promote: from.change.promote,
-                    now: core.clock.now(),
-                };
-                let published = published(core, &state.name).await?;
-                match rebuild::reserve(&state, &wanted, &core.rules, &published) {
-                    Some(reservation) => {
-                        commits.push(reservation.commit.clone());
-                        trying.push((one, reservation));
-                    }
-                    None => skips.push(from.decision(one.0, Reason::NoVersionLeft)),
-                }
+                new.push((one, state, edges));
             }
         }
+    }
+    let all: Vec<&Edge> = new.iter().flat_map(|(_, _, edges)| edges).collect();
+    parents.foresee(core, &all).await?;
+
+    let mut trying = Vec::new();
+    let mut commits = Vec::new();
+    for (one, state, edges) in new {
+        let mut with = BTreeMap::new();
+        for edge in edges.iter().filter(|edge| edge.parent != state.name) {
+            if let Some(version) = parents.highest(core, &edge.parent, &edge.range).await? {
+                with.insert(edge.parent.clone(), version);
+            }
+        }
+        let wanted = Wanted {
+            id: RebuildId::fresh(),
+            change: from.change.id.clone(),
+            decision: Decision {
+                base: Some(one.1.clone()),
+                range: Some(one.2.clone()),
+                ..from.decision(one.0, one.3.clone())
+            },
+            base: one.1.clone(),
+            cause: vec![from.cause.clone()],
+            with,
+            promote: from.change.promote,
+            now: core.clock.now(),
+        };
+        let published = published(core, &state.name).await?;
+        match rebuild::reserve(&state, &wanted, &core.rules, &published) {
+            Some(reservation) => {
+                commits.push(reservation.commit.clone());
+                trying.push((one, reservation));
+            }
+            None => skips.push(from.decision(one.0, Reason::NoVersionLeft)),
+        }
+    }
+    if commits.is_empty() {
+        return Ok(Vec::new());
     }
     let answers = core.store.commit(commits).await?;
     let mut refused = Vec::new();

@@ -12,6 +12,7 @@
 //! * [`import`]: what an import does to a package that had release lines elsewhere.
 //! * [`promotion`]: what a promotion does with one pair of its line (rules 12, 13, H15).
 
+pub mod applied;
 pub mod attach;
 pub mod base;
 pub mod import;

@@ -3,8 +3,9 @@
 //!
 //! A keyspace takes seconds to make and a fraction of one to empty, so a few of them are used again and again.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use feedsme::ingest::Clock;
 use feedsme::settings::StoreAddress;
@@ -15,6 +16,7 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 
 /// Where connections live: a test's own runtime ends with the test, and would take them along.
 pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
@@ -81,16 +83,33 @@ pub fn rounds(on_sqlite: usize) -> usize {
 /// An empty store for one test; it is given back when this is dropped.
 pub enum Place {
     File(TempDir),
-    Keyspace(String),
+    Keyspace {
+        name: String,
+        /// How long it is left alone afterwards.
+        rest: Duration,
+    },
 }
 
-static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// From when on each can be used, the one that has been free for longest first.
+static FREE: Mutex<VecDeque<(Instant, String)>> = Mutex::new(VecDeque::new());
+
+/// What a test left behind may go on for so long: a service that was dropped finishes what it is doing.
+const REST: Duration = Duration::from_millis(1_500);
+
+/// How many keyspaces are in use at once: each has 26 tables, and a node has a megabyte for each table or is slow. No test
+/// has more than two, and no more than a few run at once.
+const KEYSPACES: usize = 6;
+static IN_USE: Semaphore = Semaphore::const_new(KEYSPACES);
+
+/// One is made at a time: nodes agree on one change of the schema after the other.
+static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Self::Keyspace(name) = self {
+        if let Self::Keyspace { name, rest } = self {
             let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-            free.push(std::mem::take(name));
+            free.push_back((Instant::now() + *rest, std::mem::take(name)));
+            IN_USE.add_permits(1);
         }
     }
 }
@@ -110,14 +129,25 @@ impl Place {
     pub fn keyspace() -> Self {
         // From a thread of its own: whoever asks may be in any runtime, or in none.
         let made = std::thread::spawn(|| RUNTIME.block_on(keyspace()));
-        Self::Keyspace(made.join().unwrap())
+        Self::Keyspace {
+            name: made.join().unwrap(),
+            rest: REST,
+        }
+    }
+
+    /// Nothing goes on in it once the test has ended.
+    pub fn at_rest(mut self) -> Self {
+        if let Self::Keyspace { rest, .. } = &mut self {
+            *rest = Duration::ZERO;
+        }
+        self
     }
 
     /// The keyspace's name.
     pub fn name(&self) -> &str {
         match self {
             Self::File(_) => panic!("a file is no keyspace"),
-            Self::Keyspace(name) => name,
+            Self::Keyspace { name, .. } => name,
         }
     }
 
@@ -129,7 +159,7 @@ impl Place {
     pub fn path(&self) -> Option<std::path::PathBuf> {
         match self {
             Self::File(dir) => Some(Self::file(dir)),
-            Self::Keyspace(_) => None,
+            Self::Keyspace { .. } => None,
         }
     }
 
@@ -140,7 +170,7 @@ impl Place {
                 path: Self::file(dir),
                 synchronous: false,
             },
-            Self::Keyspace(name) => {
+            Self::Keyspace { name, .. } => {
                 let address = format!("cassandra://{}/{name}", nodes().join(","));
                 StoreAddress::try_from(address).unwrap()
             }
@@ -157,7 +187,7 @@ impl Place {
                 };
                 Arc::new(SqliteStore::open(&Self::file(dir), options).unwrap())
             }
-            Self::Keyspace(name) => {
+            Self::Keyspace { name, .. } => {
                 let options = options(name);
                 let opened = std::thread::spawn(move || {
                     RUNTIME.block_on(async move { CassandraStore::open(&options).await })
@@ -170,13 +200,19 @@ impl Place {
 
 /// An empty keyspace: a used one, emptied, or a new one.
 async fn keyspace() -> String {
-    let used = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    if let Some(name) = used {
+    IN_USE.acquire().await.unwrap().forget();
+    let used = FREE
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .pop_front();
+    if let Some((from, name)) = used {
+        tokio::time::sleep(from.saturating_duration_since(Instant::now())).await;
         empty(&name).await;
         return name;
     }
     let name = fresh_keyspace();
     let options = options(&name);
+    let _one = MAKING.lock().await;
     migrate(&options, &"1".parse().unwrap()).await.unwrap();
     name
 }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row, params};
 
 use super::error::bug;
-use super::statement::{Columns, all, json, limit, maybe_json, one, run, statements};
+use super::statement::{Columns, InOrder, all, json, limit, maybe_json, one, run, statements};
 use crate::model::change::{Change, Planned};
 use crate::model::decision::Decision;
 use crate::model::env::Env;
@@ -12,14 +12,21 @@ use crate::model::package::{Kind, Millis};
 use crate::semver::Version;
 use crate::store::Result;
 
+/// The columns of a change in the order in which [`read`] reads them.
+macro_rules! columns {
+    () => {
+        "SELECT id, kind, env, name, version, tag, promote, digest, idempotency_key, accepted, planned FROM change "
+    };
+}
+
 statements! {
     PUT_DOCUMENT = "INSERT INTO document (change, digest, json) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
     DOCUMENT = "SELECT json FROM document WHERE change = ?1 AND digest = ?2";
     PUT_CHANGE = "INSERT INTO change
         (id, kind, env, name, version, tag, promote, digest, idempotency_key, accepted, planned)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING";
-    CHANGE = "SELECT * FROM change WHERE id = ?1";
-    CHANGES = "SELECT * FROM change WHERE (accepted, id) < (?1, ?2) ORDER BY accepted DESC, id DESC LIMIT ?3";
+    CHANGE = concat!(columns!(), "WHERE id = ?1");
+    CHANGES = concat!(columns!(), "WHERE (accepted, id) < (?1, ?2) ORDER BY accepted DESC, id DESC LIMIT ?3");
     PAST = "SELECT id FROM change WHERE accepted < ?1 AND planned IS NOT NULL AND NOT EXISTS (
         SELECT 1 FROM decision, rebuild, pkg_row WHERE decision.change = change.id
         AND rebuild.id = json_extract(decision.json, '$.rebuild')
@@ -100,23 +107,27 @@ pub(super) fn put(db: &Connection, change: &Change) -> Result<()> {
 }
 
 fn read(row: &Row<'_>) -> Result<Change> {
-    let kind: String = row.plain("kind")?;
+    let mut row = InOrder::of(row);
     Ok(Change {
-        id: ChangeId::new(row.plain::<String>("id")?),
-        kind: [Kind::Publish, Kind::Promotion]
-            .into_iter()
-            .find(|one| one.as_str() == kind)
-            .ok_or_else(|| bug(format!("a stored change is of kind {kind:?}")))?,
-        env: Env::trusted(&row.plain::<String>("env")?),
-        name: row.name("name")?,
-        version: row.version("version")?,
-        tag: row.plain("tag")?,
-        promote: row.plain("promote")?,
-        digest: Digest::new(row.plain::<String>("digest")?),
-        key: row.plain("idempotency_key")?,
-        accepted: row.plain("accepted")?,
-        planned: row.maybe_json("planned")?,
+        id: ChangeId::new(row.text()?),
+        kind: kind(row.text()?)?,
+        env: Env::trusted(row.text()?),
+        name: row.name()?,
+        version: row.version()?,
+        tag: row.plain()?,
+        promote: row.plain()?,
+        digest: Digest::new(row.text()?),
+        key: row.plain()?,
+        accepted: row.plain()?,
+        planned: row.maybe_json()?,
     })
+}
+
+fn kind(text: &str) -> Result<Kind> {
+    [Kind::Publish, Kind::Promotion]
+        .into_iter()
+        .find(|one| one.as_str() == text)
+        .ok_or_else(|| bug(format!("a stored change is of kind {text:?}")))
 }
 
 pub(super) fn get(db: &Connection, id: &ChangeId) -> Result<Option<Change>> {

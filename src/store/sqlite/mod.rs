@@ -118,6 +118,15 @@ impl SqliteStore {
         self.0.readers.read(work).await
     }
 
+    /// Reads with a single statement.
+    async fn read_one<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&rusqlite::Connection) -> Result<T> + Send + 'static,
+    {
+        self.0.readers.read_one(work).await
+    }
+
     async fn run<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, params};
 
 use super::error::bug;
-use super::statement::{Columns, all, limit, one, run, statements};
+use super::statement::{Columns, InOrder, all, limit, one, run, statements};
 use crate::model::edge::Edge;
 use crate::model::id::{ChangeId, Digest, RebuildId, WaveId};
 use crate::model::name::PackageName;
@@ -15,14 +15,30 @@ use crate::model::package::{
 use crate::semver::Version;
 use crate::store::{Published, Result, Want, WantOpen};
 
+/// The columns of a row in the order in which [`row`] reads them.
+macro_rules! row {
+    ($where:literal) => {
+        concat!(
+            "SELECT version, slot, born, published, noticed, notice, digest, tag, origin, previous, tarball_of, stamp, ",
+            "dropped, took_place, built_with, attach, attach_stamp, rebuild, state, generation, waves, change, decision, ",
+            "place, base, base_origin, base_tarball_of, cause, rebuild_with, promote, attempt, tries, owner, due, ",
+            "ended_because, confirmed_by FROM pkg_row WHERE ",
+            $where
+        )
+    };
+}
+
+/// How many of them are facts.
+const FACTS: usize = 13;
+
 statements! {
-    STATICS = "SELECT * FROM pkg WHERE name = ?1";
+    STATICS = "SELECT seq, stamp, head_version, head_born, dependent_of, version, origin, CASE WHEN ?2 THEN edges END
+        FROM pkg LEFT JOIN pkg_top USING (name) WHERE pkg.name = ?1";
     SEQ = "SELECT seq FROM pkg WHERE name = ?1";
-    TOP = "SELECT * FROM pkg_top WHERE name = ?1";
     OPEN = "SELECT wave, version FROM pkg_open WHERE name = ?1";
     OPEN_OF = "SELECT wave, version FROM pkg_open WHERE name = ?1 AND wave = ?2";
-    ROW = "SELECT * FROM pkg_row WHERE name = ?1 AND version = ?2 AND slot = ?3";
-    PREFIX = "SELECT * FROM pkg_row WHERE name = ?1 AND version >= ?2 AND version < ?3 AND slot = ''";
+    ROW = row!("name = ?1 AND version = ?2 AND slot = ?3");
+    PREFIX = row!("name = ?1 AND version >= ?2 AND version < ?3 AND slot = ''");
     TAKEN = "SELECT version FROM pkg_row WHERE name = ?1 AND version >= ?2 AND version < ?3 AND slot = ''";
     EDGE = "SELECT version FROM pkg_edge WHERE name = ?1 AND parent = ?2 AND range = ?3";
     ATTACHED = "SELECT version FROM pkg_attached WHERE name = ?1 AND parent = ?2 AND parent_version = ?3";
@@ -36,22 +52,20 @@ statements! {
 /// Reads what is wanted of one partition. Run it inside one snapshot.
 pub(super) fn state(db: &Connection, want: &Want) -> Result<PackageState> {
     let name = want.name.as_str();
-    let statics = one(db, STATICS, [name], |row| {
-        let head = match row.maybe_version("head_version")? {
+    let statics = one(db, STATICS, params![name, want.top_edges], |row| {
+        let mut row = InOrder::of(row);
+        let (seq, stamp) = (row.count()?, row.plain()?);
+        let (version, born) = (row.maybe_version()?, row.plain::<Option<i64>>()?);
+        let head = match version {
             Some(version) => Some(Head {
                 version,
-                born: row.count("head_born")?,
+                born: born_at(born)?,
             }),
             None => None,
         };
-        Ok((
-            row.count("seq")?,
-            row.plain("stamp")?,
-            head,
-            row.maybe_name("dependent_of")?,
-        ))
+        Ok((seq, stamp, head, row.maybe_name()?, top(row)?))
     })?;
-    let (seq, stamp, head, dependent_of) = statics.unwrap_or_default();
+    let (seq, stamp, head, dependent_of, top) = statics.unwrap_or_default();
     let reservation = |row: &rusqlite::Row<'_>| {
         Ok((
             WaveId::new(row.plain::<String>("wave")?),
@@ -70,7 +84,7 @@ pub(super) fn state(db: &Connection, want: &Want) -> Result<PackageState> {
         seq,
         stamp,
         head,
-        top: one(db, TOP, [name], |row| top(row, want.top_edges))?,
+        top,
         dependent_of,
         rows: rows(db, want, &open)?,
         taken: taken(db, want)?,
@@ -105,20 +119,25 @@ fn found<K: Ord + Clone, V>(
     Ok(values)
 }
 
-fn top(row: &rusqlite::Row<'_>, with_edges: bool) -> Result<Top> {
-    let edges: Vec<(PackageName, String)> = if with_edges {
-        row.json("edges")?
-    } else {
-        Vec::new()
+fn born_at(born: Option<i64>) -> Result<u64> {
+    born.and_then(|born| u64::try_from(born).ok())
+        .ok_or_else(|| bug("a stored head was never born"))
+}
+
+fn top(mut row: InOrder<'_, '_>) -> Result<Option<Top>> {
+    let Some(version) = row.maybe_version()? else {
+        return Ok(None);
     };
-    Ok(Top {
-        version: row.version("version")?,
-        origin: row.maybe_version("origin")?,
+    let origin = row.maybe_version()?;
+    let edges: Vec<(PackageName, String)> = row.maybe_json()?.unwrap_or_default();
+    Ok(Some(Top {
+        version,
+        origin,
         edges: edges
             .into_iter()
             .map(|(parent, range)| Edge { parent, range })
             .collect(),
-    })
+    }))
 }
 
 /// Each row once, however many ways it was asked for.
@@ -170,66 +189,66 @@ fn after(prefix: &str) -> String {
     char::MAX.to_string()
 }
 
-pub(super) fn row(row: &rusqlite::Row<'_>) -> Result<Row> {
+fn row(row: &rusqlite::Row<'_>) -> Result<Row> {
+    let mut row = InOrder::of(row);
     Ok(Row {
         key: RowKey {
-            version: row.version("version")?,
-            slot: Slot::from_column(&row.plain::<String>("slot")?),
+            version: row.version()?,
+            slot: Slot::from_column(row.text()?),
         },
-        born: row.count("born")?,
-        facts: if row.plain("published")? {
-            Some(facts(row)?)
+        born: row.count()?,
+        facts: if row.plain()? {
+            Some(facts(&mut row)?)
         } else {
+            row.skip(FACTS);
             None
         },
-        rebuild: match row.plain::<Option<String>>("rebuild")? {
+        rebuild: match row.plain::<Option<String>>()? {
             Some(id) => Some(rebuild(RebuildId::new(id), row)?),
             None => None,
         },
     })
 }
 
-fn facts(row: &rusqlite::Row<'_>) -> Result<Facts> {
+fn facts(row: &mut InOrder<'_, '_>) -> Result<Facts> {
     Ok(Facts {
-        noticed: row.plain("noticed")?,
-        notice: row.plain::<Option<String>>("notice")?.map(ChangeId::new),
-        digest: row.plain::<Option<String>>("digest")?.map(Digest::new),
-        tag: row.plain("tag")?,
-        origin: row.maybe_version("origin")?,
-        previous: row.maybe_version("previous")?,
-        tarball_of: row.maybe_version("tarball_of")?,
-        stamp: row.plain("stamp")?,
-        dropped: row.maybe_json("dropped")?,
-        took_place: row.json("took_place")?,
-        with: row.maybe_json("built_with")?,
-        attach: row.maybe_json("attach")?,
-        attach_stamp: row.plain("attach_stamp")?,
+        noticed: row.plain()?,
+        notice: row.plain::<Option<String>>()?.map(ChangeId::new),
+        digest: row.plain::<Option<String>>()?.map(Digest::new),
+        tag: row.plain()?,
+        origin: row.maybe_version()?,
+        previous: row.maybe_version()?,
+        tarball_of: row.maybe_version()?,
+        stamp: row.plain()?,
+        dropped: row.maybe_json()?,
+        took_place: row.json()?,
+        with: row.maybe_json()?,
+        attach: row.maybe_json()?,
+        attach_stamp: row.plain()?,
     })
 }
 
-fn rebuild(id: RebuildId, row: &rusqlite::Row<'_>) -> Result<Rebuild> {
+fn rebuild(id: RebuildId, mut row: InOrder<'_, '_>) -> Result<Rebuild> {
     Ok(Rebuild {
         id,
-        state: rebuild_state(&row.plain::<String>("state")?)?,
-        generation: row.count("generation")?,
-        waves: row.json("waves")?,
-        change: ChangeId::new(row.plain::<String>("change")?),
-        decision: row.json("decision")?,
-        order: row.count("place")?,
-        base: row.version("base")?,
-        origin: row.version("base_origin")?,
-        tarball_of: row.version("base_tarball_of")?,
-        cause: row.json("cause")?,
-        with: row.json("rebuild_with")?,
-        promote: row.plain("promote")?,
-        attempt: row.count("attempt")?,
-        tries: row.count("tries")?,
-        owner: row.plain("owner")?,
-        due: row.plain("due")?,
-        ended_because: row.plain("ended_because")?,
-        confirmed_by: row
-            .plain::<Option<String>>("confirmed_by")?
-            .map(ChangeId::new),
+        state: rebuild_state(row.text()?)?,
+        generation: row.count()?,
+        waves: row.json()?,
+        change: ChangeId::new(row.text()?),
+        decision: row.json()?,
+        order: row.count()?,
+        base: row.version()?,
+        origin: row.version()?,
+        tarball_of: row.version()?,
+        cause: row.json()?,
+        with: row.json()?,
+        promote: row.plain()?,
+        attempt: row.count()?,
+        tries: row.count()?,
+        owner: row.plain()?,
+        due: row.plain()?,
+        ended_because: row.plain()?,
+        confirmed_by: row.plain::<Option<String>>()?.map(ChangeId::new),
     })
 }
 

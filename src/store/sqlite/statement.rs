@@ -4,7 +4,7 @@
 //! none can start to scan a table unnoticed.
 
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, Params, Row};
+use rusqlite::{Connection, Params, Row, RowIndex};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -53,84 +53,146 @@ pub(super) fn one<T>(
         .transpose()
 }
 
-/// Reads columns by name as the model's types.
+/// Reads columns as the model's types: by name, which looks through all names of the statement each time, or by place.
 pub(super) trait Columns {
     /// A column that SQLite knows by itself.
-    fn plain<T: FromSql>(&self, column: &str) -> Result<T>;
+    fn plain<T: FromSql>(&self, column: impl RowIndex) -> Result<T>;
     /// A number that is never negative.
-    fn count<N: TryFrom<i64>>(&self, column: &str) -> Result<N>;
+    fn count<N: TryFrom<i64>>(&self, column: impl RowIndex) -> Result<N>;
     /// A package name.
-    fn name(&self, column: &str) -> Result<PackageName>;
+    fn name(&self, column: impl RowIndex) -> Result<PackageName>;
     /// A package name or NULL.
-    fn maybe_name(&self, column: &str) -> Result<Option<PackageName>>;
+    fn maybe_name(&self, column: impl RowIndex) -> Result<Option<PackageName>>;
     /// A version.
-    fn version(&self, column: &str) -> Result<Version>;
+    fn version(&self, column: impl RowIndex) -> Result<Version>;
     /// A version or NULL.
-    fn maybe_version(&self, column: &str) -> Result<Option<Version>>;
+    fn maybe_version(&self, column: impl RowIndex) -> Result<Option<Version>>;
     /// JSON text.
-    fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T>;
+    fn json<T: DeserializeOwned>(&self, column: impl RowIndex) -> Result<T>;
     /// JSON text or NULL.
-    fn maybe_json<T: DeserializeOwned>(&self, column: &str) -> Result<Option<T>>;
+    fn maybe_json<T: DeserializeOwned>(&self, column: impl RowIndex) -> Result<Option<T>>;
+}
+
+/// The text of a column.
+fn text_of<'r>(row: &'r Row<'_>, column: impl RowIndex) -> Result<&'r str> {
+    Ok(row
+        .get_ref(column)?
+        .as_str()
+        .map_err(rusqlite::Error::from)?)
+}
+
+/// The text of a column that may be NULL.
+fn maybe_text_of<'r>(row: &'r Row<'_>, column: impl RowIndex) -> Result<Option<&'r str>> {
+    Ok(row
+        .get_ref(column)?
+        .as_str_or_null()
+        .map_err(rusqlite::Error::from)?)
 }
 
 impl Columns for Row<'_> {
-    fn plain<T: FromSql>(&self, column: &str) -> Result<T> {
+    fn plain<T: FromSql>(&self, column: impl RowIndex) -> Result<T> {
         Ok(self.get(column)?)
     }
 
-    fn count<N: TryFrom<i64>>(&self, column: &str) -> Result<N> {
+    fn count<N: TryFrom<i64>>(&self, column: impl RowIndex) -> Result<N> {
         let number: i64 = self.get(column)?;
-        N::try_from(number)
-            .map_err(|_| bug(format!("{column} holds {number}, which is out of range")))
+        N::try_from(number).map_err(|_| {
+            bug(format!(
+                "a stored number is {number}, which is out of range"
+            ))
+        })
     }
 
-    fn name(&self, column: &str) -> Result<PackageName> {
-        parse_name(
-            self.get_ref(column)?
-                .as_str()
-                .map_err(rusqlite::Error::from)?,
-        )
+    fn name(&self, column: impl RowIndex) -> Result<PackageName> {
+        parse_name(text_of(self, column)?)
     }
 
-    fn maybe_name(&self, column: &str) -> Result<Option<PackageName>> {
-        let text = self
-            .get_ref(column)?
-            .as_str_or_null()
-            .map_err(rusqlite::Error::from)?;
-        text.map(parse_name).transpose()
+    fn maybe_name(&self, column: impl RowIndex) -> Result<Option<PackageName>> {
+        maybe_text_of(self, column)?.map(parse_name).transpose()
     }
 
-    fn version(&self, column: &str) -> Result<Version> {
-        parse_version(
-            self.get_ref(column)?
-                .as_str()
-                .map_err(rusqlite::Error::from)?,
-        )
+    fn version(&self, column: impl RowIndex) -> Result<Version> {
+        parse_version(text_of(self, column)?)
     }
 
-    fn maybe_version(&self, column: &str) -> Result<Option<Version>> {
-        let text = self
-            .get_ref(column)?
-            .as_str_or_null()
-            .map_err(rusqlite::Error::from)?;
-        text.map(parse_version).transpose()
+    fn maybe_version(&self, column: impl RowIndex) -> Result<Option<Version>> {
+        maybe_text_of(self, column)?.map(parse_version).transpose()
     }
 
-    fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T> {
-        parse_json(
-            column,
-            self.get_ref(column)?
-                .as_str()
-                .map_err(rusqlite::Error::from)?,
-        )
+    fn json<T: DeserializeOwned>(&self, column: impl RowIndex) -> Result<T> {
+        parse_json(text_of(self, column)?)
     }
 
-    fn maybe_json<T: DeserializeOwned>(&self, column: &str) -> Result<Option<T>> {
-        let text = self
-            .get_ref(column)?
-            .as_str_or_null()
-            .map_err(rusqlite::Error::from)?;
-        text.map(|text| parse_json(column, text)).transpose()
+    fn maybe_json<T: DeserializeOwned>(&self, column: impl RowIndex) -> Result<Option<T>> {
+        maybe_text_of(self, column)?.map(parse_json).transpose()
+    }
+}
+
+/// Reads the columns of a row in their order, for rows that are read often or have many columns.
+pub(super) struct InOrder<'r, 's> {
+    row: &'r Row<'s>,
+    next: usize,
+}
+
+impl<'r, 's> InOrder<'r, 's> {
+    /// From the first column on.
+    pub(super) fn of(row: &'r Row<'s>) -> Self {
+        Self { row, next: 0 }
+    }
+
+    fn at(&mut self) -> usize {
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// Passes columns by.
+    pub(super) fn skip(&mut self, columns: usize) {
+        self.next += columns;
+    }
+
+    /// A column that SQLite knows by itself.
+    pub(super) fn plain<T: FromSql>(&mut self) -> Result<T> {
+        self.row.plain(self.at())
+    }
+
+    /// A text.
+    pub(super) fn text(&mut self) -> Result<&'r str> {
+        text_of(self.row, self.at())
+    }
+
+    /// A number that is never negative.
+    pub(super) fn count<N: TryFrom<i64>>(&mut self) -> Result<N> {
+        self.row.count(self.at())
+    }
+
+    /// A package name.
+    pub(super) fn name(&mut self) -> Result<PackageName> {
+        self.row.name(self.at())
+    }
+
+    /// A package name or NULL.
+    pub(super) fn maybe_name(&mut self) -> Result<Option<PackageName>> {
+        self.row.maybe_name(self.at())
+    }
+
+    /// A version.
+    pub(super) fn version(&mut self) -> Result<Version> {
+        self.row.version(self.at())
+    }
+
+    /// A version or NULL.
+    pub(super) fn maybe_version(&mut self) -> Result<Option<Version>> {
+        self.row.maybe_version(self.at())
+    }
+
+    /// JSON text.
+    pub(super) fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
+        self.row.json(self.at())
+    }
+
+    /// JSON text or NULL.
+    pub(super) fn maybe_json<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
+        self.row.maybe_json(self.at())
     }
 }
 
@@ -142,9 +204,8 @@ fn parse_version(text: &str) -> Result<Version> {
     Version::parse(text).map_err(|error| bug(format!("a stored version: {error}")))
 }
 
-fn parse_json<T: DeserializeOwned>(column: &str, text: &str) -> Result<T> {
-    serde_json::from_str(text)
-        .map_err(|error| bug(format!("{column} holds unreadable JSON: {error}")))
+fn parse_json<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| bug(format!("stored JSON is unreadable: {error}")))
 }
 
 /// JSON text for a column.

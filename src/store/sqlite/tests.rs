@@ -135,7 +135,7 @@ async fn independent_things_in_one_job_fail_one_by_one() {
     let store = SqliteStore::open(&folder.path().join("db"), Options::default()).unwrap();
     let answers = store
         .run(|db| {
-            each(db, ["a", "b", "a", "c", "!", "d"], |db, id| {
+            each(db, vec!["a", "b", "a", "c", "!", "d"], |db, id| {
                 insert(db, id)?;
                 if id == "!" {
                     Err(bug("on purpose"))
@@ -151,6 +151,16 @@ async fn independent_things_in_one_job_fail_one_by_one() {
         kept,
         [Some("a"), Some("b"), None, Some("c"), None, Some("d")]
     );
+    assert_eq!(store.read(ids).await.unwrap(), ["a", "b", "c", "d"]);
+    let alone = store
+        .run(|db| {
+            each(db, vec!["e"], |db, id| {
+                insert(db, id)?;
+                Err::<(), _>(bug("on purpose"))
+            })
+        })
+        .await;
+    assert!(alone.is_err());
     assert_eq!(store.read(ids).await.unwrap(), ["a", "b", "c", "d"]);
 }
 

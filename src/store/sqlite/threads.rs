@@ -13,7 +13,7 @@ use super::error::{away, bug};
 use crate::store::{Result, StoreError, StoreErrorKind};
 
 /// How many jobs wait in a queue before callers wait in front of it.
-const QUEUE: usize = 1024;
+pub(super) const QUEUE: usize = 1024;
 
 /// A way to some threads.
 pub(super) struct Threads<J> {
@@ -36,10 +36,7 @@ impl<J: Send + 'static> Threads<J> {
 
     /// Starts one of the threads; it must end when the queue does.
     pub(super) fn start(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
-        let handle = std::thread::Builder::new()
-            .name(name.into())
-            .spawn(body)
-            .map_err(|error| away(format!("cannot start a thread: {error}")))?;
+        let handle = spawn(name, body)?;
         self.handles
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -57,13 +54,7 @@ impl<J: Send + 'static> Threads<J> {
             .clone()
             .ok_or_else(gone)?;
         queue.send(job).await.map_err(|_| gone())?;
-        // The thread died with the job in its hands: nobody knows how far it came.
-        answer.await.unwrap_or_else(|_| {
-            Err(StoreError::new(
-                StoreErrorKind::Unknown,
-                "the store's thread ended before it answered",
-            ))
-        })
+        answer.await.unwrap_or_else(|_| Err(unanswered()))
     }
 
     /// Takes no more jobs, and returns when those that are queued are done and the threads have ended. Blocks.
@@ -74,13 +65,34 @@ impl<J: Send + 'static> Threads<J> {
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),
         );
-        let handles =
-            std::mem::take(&mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner));
-        for handle in handles {
-            // A thread that panicked has nothing left to finish.
-            let _ = handle.join();
-        }
+        join(std::mem::take(
+            &mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner),
+        ));
     }
+}
+
+/// Starts a thread.
+pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(body)
+        .map_err(|error| away(format!("cannot start a thread: {error}")))
+}
+
+/// Waits until the threads have ended.
+pub(super) fn join(handles: Vec<JoinHandle<()>>) {
+    for handle in handles {
+        // A thread that panicked has nothing left to finish.
+        let _ = handle.join();
+    }
+}
+
+/// A thread died with a job in its hands: nobody knows how far it came.
+pub(super) fn unanswered() -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Unknown,
+        "the store's thread ended before it answered",
+    )
 }
 
 /// Runs a job so that a panic in it is a failure of that job alone, not of the thread and everybody behind it.

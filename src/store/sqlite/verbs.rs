@@ -36,13 +36,13 @@ impl Store for SqliteStore {
 
     async fn document(&self, change: &ChangeId, digest: &Digest) -> Result<Option<Vec<u8>>> {
         let (change, digest) = (change.clone(), digest.clone());
-        self.read(move |db| change::document(db, &change, &digest))
+        self.read_one(move |db| change::document(db, &change, &digest))
             .await
     }
 
     async fn change(&self, id: &ChangeId) -> Result<Option<Change>> {
         let id = id.clone();
-        self.read(move |db| change::get(db, &id)).await
+        self.read_one(move |db| change::get(db, &id)).await
     }
 
     async fn changes(
@@ -50,7 +50,7 @@ impl Store for SqliteStore {
         before: Option<(Millis, ChangeId)>,
         limit: usize,
     ) -> Result<Vec<Change>> {
-        self.read(move |db| change::page(db, before.as_ref(), limit))
+        self.read_one(move |db| change::page(db, before.as_ref(), limit))
             .await
     }
 
@@ -61,7 +61,7 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<Decision>> {
         let change = change.clone();
-        self.read(move |db| change::decisions(db, &change, skip, limit))
+        self.read_one(move |db| change::decisions(db, &change, skip, limit))
             .await
     }
 
@@ -72,7 +72,7 @@ impl Store for SqliteStore {
         digest: &Digest,
     ) -> Result<Option<Vec<u8>>> {
         let (name, version, digest) = (name.clone(), version.clone(), digest.clone());
-        self.read(move |db| package::manifest(db, &name, &version, &digest))
+        self.read_one(move |db| package::manifest(db, &name, &version, &digest))
             .await
     }
 
@@ -112,7 +112,7 @@ impl Store for SqliteStore {
 
     async fn names(&self, after: Option<&PackageName>, limit: usize) -> Result<Vec<PackageName>> {
         let after = after.cloned();
-        self.read(move |db| package::names(db, after.as_ref(), limit))
+        self.read_one(move |db| package::names(db, after.as_ref(), limit))
             .await
     }
 
@@ -123,7 +123,7 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<Dependent>> {
         let (parent, after) = (parent.clone(), after.cloned());
-        self.read(move |db| projection::dependents(db, &parent, after.as_ref(), limit))
+        self.read_one(move |db| projection::dependents(db, &parent, after.as_ref(), limit))
             .await
     }
 
@@ -133,24 +133,26 @@ impl Store for SqliteStore {
         dependent: &PackageName,
     ) -> Result<Vec<(String, Version)>> {
         let (parent, dependent) = (parent.clone(), dependent.clone());
-        self.read(move |db| projection::ranges(db, &parent, &dependent))
+        self.read_one(move |db| projection::ranges(db, &parent, &dependent))
             .await
     }
 
     async fn head(&self, package: &PackageName) -> Result<Option<Line>> {
         let package = package.clone();
-        self.read(move |db| projection::head(db, &package)).await
+        self.read_one(move |db| projection::head(db, &package))
+            .await
     }
 
     async fn line(&self, package: &PackageName, version: &Version) -> Result<Option<Line>> {
         let (package, version) = (package.clone(), version.clone());
-        self.read(move |db| projection::line(db, &package, &version))
+        self.read_one(move |db| projection::line(db, &package, &version))
             .await
     }
 
     async fn lines(&self, package: &PackageName) -> Result<Vec<Line>> {
         let package = package.clone();
-        self.read(move |db| projection::lines(db, &package)).await
+        self.read_one(move |db| projection::lines(db, &package))
+            .await
     }
 
     async fn line_dependents(
@@ -161,7 +163,7 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<(PackageName, Version)>> {
         let (package, version, after) = (package.clone(), version.clone(), after.cloned());
-        self.read(move |db| {
+        self.read_one(move |db| {
             projection::line_dependents(db, &package, &version, after.as_ref(), limit)
         })
         .await
@@ -184,7 +186,7 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<Promotion>> {
         let (name, env) = (name.clone(), env.clone());
-        self.read(move |db| wave::promotions(db, &name, &env, limit))
+        self.read_one(move |db| wave::promotions(db, &name, &env, limit))
             .await
     }
 
@@ -207,13 +209,13 @@ impl Store for SqliteStore {
         env: &Env,
     ) -> Result<BTreeMap<PackageName, Version>> {
         let (name, version, env) = (name.clone(), version.clone(), env.clone());
-        self.read(move |db| wave::entries(db, &name, &version, &env))
+        self.read_one(move |db| wave::entries(db, &name, &version, &env))
             .await
     }
 
     async fn first_queued(&self, name: &PackageName, slot: &Slot) -> Result<Option<u64>> {
         let (name, slot) = (name.clone(), slot.clone());
-        self.read(move |db| package::first_queued(db, &name, &slot))
+        self.read_one(move |db| package::first_queued(db, &name, &slot))
             .await
     }
 
@@ -223,7 +225,7 @@ impl Store for SqliteStore {
 
     async fn attempts(&self, rebuild: &RebuildId) -> Result<Vec<Attempt>> {
         let rebuild = rebuild.clone();
-        self.read(move |db| work::attempts(db, &rebuild)).await
+        self.read_one(move |db| work::attempts(db, &rebuild)).await
     }
 
     async fn pending_work(
@@ -233,7 +235,7 @@ impl Store for SqliteStore {
     ) -> Result<(Vec<Work>, Option<String>)> {
         let after = cursor.map(str::to_owned);
         let page = self
-            .read(move |db| work::pending(db, shard, after.as_deref(), SLICE))
+            .read_one(move |db| work::pending(db, shard, after.as_deref(), SLICE))
             .await?;
         let next = page.last().filter(|_| page.len() == SLICE);
         let next = next.map(|last| last.id.clone());

@@ -118,7 +118,11 @@ fn group(
     let started = Instant::now();
     let mut at = 0;
     while let Some(job) = jobs.get_mut(at) {
-        apart(db, |db| Ok(job.run(db)))?;
+        if at == 0 {
+            alone(db, |db| job.run(db))?;
+        } else {
+            apart(db, |db| Ok(job.run(db)))?;
+        }
         at += 1;
         if at < GROUP && started.elapsed() < GROUP_TIME {
             jobs.extend(queue.try_recv());
@@ -130,15 +134,30 @@ fn group(
     Ok(())
 }
 
+/// Runs `work` in a transaction that has nothing else in it yet: no savepoint is needed to take back what it did.
+fn alone(db: &Connection, work: impl FnOnce(&Connection) -> bool) -> Result<()> {
+    let keep = work(db);
+    if db.is_autocommit() {
+        return Err(taken_back());
+    }
+    if !keep {
+        run(db, "ROLLBACK", [])?;
+        run(db, "BEGIN IMMEDIATE", [])?;
+    }
+    Ok(())
+}
+
+fn taken_back() -> StoreError {
+    away("sqlite: the disk failed and the transaction was taken back")
+}
+
 /// Runs `work` in a savepoint of its own, which is kept if it answers true. An error means that the whole transaction
 /// is lost: SQLite takes it back by itself when the disk is full or fails.
 fn apart(db: &Connection, work: impl FnOnce(&Connection) -> Result<bool>) -> Result<()> {
     run(db, "SAVEPOINT job", [])?;
     let keep = work(db)?;
     if db.is_autocommit() {
-        return Err(away(
-            "sqlite: the disk failed and the transaction was taken back",
-        ));
+        return Err(taken_back());
     }
     if !keep {
         run(db, "ROLLBACK TO job", [])?;
@@ -148,12 +167,17 @@ fn apart(db: &Connection, work: impl FnOnce(&Connection) -> Result<bool>) -> Res
 }
 
 /// Does independent things one by one inside a job: one that fails takes back its own changes only, and its failure is
-/// in its place of the answer.
+/// in its place of the answer. The failure of a single one is the job's own.
 pub(super) fn each<I, T>(
     db: &Connection,
-    items: impl IntoIterator<Item = I>,
+    mut items: Vec<I>,
     mut work: impl FnMut(&Connection, I) -> Result<T>,
 ) -> Result<Vec<Result<T>>> {
+    if items.len() == 1
+        && let Some(only) = items.pop()
+    {
+        return Ok(vec![Ok(work(db, only)?)]);
+    }
     let mut answers = Vec::new();
     for item in items {
         apart(db, |db| {

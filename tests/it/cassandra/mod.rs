@@ -3,6 +3,8 @@
 //! `bin/test` starts the node that `FEEDSME_TEST_CASSANDRA` names; the tests of [`nodes`] bring up three of their own.
 
 mod babel;
+mod cluster;
+mod login;
 mod migrate;
 mod nodes;
 mod queue;

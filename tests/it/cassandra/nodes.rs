@@ -1,8 +1,6 @@
 //! Three nodes, replication 3, and what happens when they go away: killed under load, and stopped in the middle of
 //! conditional writes (H9).
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,73 +12,18 @@ use feedsme::semver::Version;
 use feedsme::store::cassandra::{CassandraStore, migrate};
 use feedsme::store::{Committed, PackageCommit, Store, StoreErrorKind, Want};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
+use super::cluster::Cluster;
 use crate::helpers::document;
 use crate::places::{RUNTIME, fresh_keyspace, options};
 use crate::process::{Place, client};
 
-/// A cluster of our own. It ends with this process, whatever happens.
-struct Cluster {
-    dir: TempDir,
-    nodes: Vec<String>,
-}
-
-impl Cluster {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let parent = std::process::id().to_string();
-        let arguments = [
-            "start",
-            "--nodes",
-            "3",
-            "--net",
-            "auto",
-            "--with-parent",
-            &parent,
-        ];
-        let said = run(&dir, &arguments);
-        let nodes = said.trim().strip_prefix("cassandra://").unwrap();
-        let nodes = nodes.split(',').map(str::to_owned).collect();
-        Self { dir, nodes }
-    }
-
-    fn tell(&self, what: &str, node: usize) {
-        run(&self.dir, &[what, &node.to_string()]);
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = command(&self.dir, &["stop"]).status();
-    }
-}
-
-fn command(dir: &TempDir, arguments: &[&str]) -> Command {
-    let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("bin/cassandra");
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .arg("--dir")
-        .arg(dir.path().join("cluster"));
-    command.stdin(Stdio::null());
-    command
-}
-
-fn run(dir: &TempDir, arguments: &[&str]) -> String {
-    let output = command(dir, arguments).output().unwrap();
-    assert!(
-        output.status.success(),
-        "bin/cassandra {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
-
 /// One test, because a cluster takes half a minute to start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_of_which_some_go_away() {
-    let cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
+    let cluster = tokio::task::spawn_blocking(|| Cluster::start(&["--nodes", "3"]))
+        .await
+        .unwrap();
     let mut options = options(&fresh_keyspace());
     options.hosts.clone_from(&cluster.nodes);
     let store = RUNTIME

@@ -170,7 +170,9 @@ async fn h19_a_notice_that_comes_again_after_long_ends_there() {
     };
     let mut world = World::with(rules, []);
     world.publish_only("root", "1.0.0", &[]).await;
-    world.publish_only("child", "1.0.0", &[("root", "^1.0.0")]).await;
+    world
+        .publish_only("child", "1.0.0", &[("root", "^1.0.0")])
+        .await;
     world.publish_only("root", "1.0.1", &[]).await;
     world.drain().await;
     let sent = world.outside.arrived.len();
@@ -187,7 +189,15 @@ async fn h19_a_notice_that_comes_again_after_long_ends_there() {
     world.publish_only("root", "1.0.1", &[]).await;
     world.drain().await;
     assert_eq!(world.outside.arrived.len(), sent);
-    let verdict = world.inner.change(&id).await.unwrap().unwrap().planned.unwrap().verdict;
+    let verdict = world
+        .inner
+        .change(&id)
+        .await
+        .unwrap()
+        .unwrap()
+        .planned
+        .unwrap()
+        .verdict;
     if !world.inner.is_shared() {
         assert_eq!(verdict.code(), "duplicate");
     }

@@ -46,22 +46,21 @@ async fn with_every_fault(story: impl AsyncFn(&mut World), ambiguous_too: bool) 
     // outcome at another, unless the environment asks for everything (`FAULTS=all`).
     let all = std::env::var("FAULTS").is_ok_and(|faults| faults == "all");
     // On Cassandra a world takes a second, not a hundredth of one.
-    let (parts, seldom) = if on_cassandra() { (5, 64) } else { (40, 16) };
+    let (parts, seldom) = if on_cassandra() { (3, 200) } else { (40, 16) };
     let every = if all { 1 } else { (steps / parts).max(1) };
     let faults = (0..steps).flat_map(|at| {
         let turn = at / every % 2 == 0;
         let here = at.is_multiple_of(every);
         let dies = (all || here && (every == 1 || turn)).then_some(Fault::Before(at));
         let unknown = (all || here && (every == 1 || !turn)).then_some(Fault::OnceAfter(at));
-        let seldom = at
-            .is_multiple_of(seldom)
-            .then_some([Fault::After(at), Fault::OnceBefore(at)]);
+        let seldom =
+            (at % seldom == seldom / 2).then_some([Fault::After(at), Fault::OnceBefore(at)]);
         dies.into_iter()
             .chain(unknown)
             .chain(seldom.into_iter().flatten())
     });
     stream::iter(faults)
-        .for_each_concurrent(3, |fault| {
+        .for_each_concurrent(if on_cassandra() { 1 } else { 3 }, |fault| {
             let (story, expected, sent) = (&story, &expected, &sent);
             async move {
                 let mut world = World::new([fault]);

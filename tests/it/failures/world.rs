@@ -73,7 +73,7 @@ impl World {
     }
 
     pub fn with(rules: Rules, faults: impl IntoIterator<Item = Fault>) -> Self {
-        let place = Place::new();
+        let place = Place::new().at_rest();
         let inner = place.open();
         let time = Arc::new(AtomicI64::new(1_700_000_000_000));
         let rules = Arc::new(rules);

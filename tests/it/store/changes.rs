@@ -11,8 +11,8 @@ use feedsme::store::Write;
 
 use super::Place;
 use super::fixtures::{
-    applied, bare_rebuild, change, change_id, decision, env, name, package, planned, reserve, unique,
-    version, wave,
+    applied, bare_rebuild, change, change_id, decision, env, name, package, planned, reserve,
+    unique, version, wave,
 };
 use super::work::pending;
 
@@ -335,7 +335,10 @@ pub async fn what_is_of_the_past_ends_unless_something_is_left_to_send(place: &i
         assert_eq!(store.change(&change.id).await.unwrap().is_none(), ended);
         let document = store.document(&change.id, &change.digest).await.unwrap();
         assert_eq!(document.is_none(), ended);
-        assert_eq!(store.decisions(&change.id, 0, 9).await.unwrap().is_empty(), ended);
+        assert_eq!(
+            store.decisions(&change.id, 0, 9).await.unwrap().is_empty(),
+            ended
+        );
         assert_eq!(store.rebuilds(&[id]).await.unwrap()[0].is_none(), ended);
     }
 }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use feedsme::model::id::{ChangeId, WaveId};
 use feedsme::model::name::PackageName;
-use feedsme::model::package::{RebuildState, Row, RowKey};
-use feedsme::store::{Committed, Expect, PackageCommit, RebuildPatch, RowWrite, Statics, Want};
+use feedsme::model::package::{Head, RebuildState, Row, RowKey};
+use feedsme::store::{
+    Committed, Expect, PackageCommit, RebuildPatch, RowWrite, Statics, Want, WantOpen,
+};
 
 use super::Place;
 use super::fixtures::{
-    applied, as_it_is, bare_rebuild, commit, facts, package, publish, publish_row, rebuild,
-    reserve, state, version, wave,
+    applied, as_it_is, bare_facts, bare_rebuild, commit, facts, name, package, publish,
+    publish_row, rebuild, reserve, state, top, version, wave,
 };
 
 /// A version that is reserved.
@@ -308,5 +310,88 @@ pub async fn everybody_reads_what_was_answered(place: &impl Place) {
     drop(told);
     while let Some(done) = tasks.join_next().await {
         done.unwrap();
+    }
+}
+
+/// Planning does not read a partition again after its own batch: `plan::applied` must say what a read would.
+pub async fn what_a_batch_made_of_a_partition_is_known_without_reading_it(place: &impl Place) {
+    let store = place.open().await;
+    let package = package("known");
+    let (first, second) = (wave(), wave());
+    let (parent, line, range) = (name("@s/root"), version("5.2.3"), "^5.0.0".to_owned());
+    let want = Want {
+        top_edges: true,
+        rows: vec![
+            RowKey::publish(&version("1.0.0")),
+            RowKey::publish(&version("1.0.1-0")),
+            RowKey::publish(&version("1.0.1-1")),
+        ],
+        open: WantOpen::All,
+        edges: vec![(parent.clone(), range.clone())],
+        attached: vec![(parent.clone(), line.clone())],
+        ..Want::statics(&package)
+    };
+    let reserved = bare_rebuild();
+    let born = PackageCommit {
+        statics: Statics {
+            stamp: Some(7),
+            head: Some(Head {
+                version: version("1.0.0"),
+                born: 0,
+            }),
+            top: Some(top("1.0.0")),
+            dependent_of: Some(Some(parent.clone())),
+            open: [
+                (first.clone(), version("1.0.1-0")),
+                (second.clone(), version("1.0.1-0")),
+            ]
+            .into(),
+            close: Vec::new(),
+        },
+        rows: vec![
+            RowWrite {
+                facts: Some(bare_facts()),
+                ..publish("1.0.0", 0)
+            },
+            reserve("1.0.1-0", 0, &reserved),
+        ],
+        edges: vec![(parent.clone(), range, version("1.0.0"))],
+        attached: vec![(parent.clone(), line.clone(), version("1.0.0"))],
+        ..PackageCommit::at(&package, 0)
+    };
+    let noticed = PackageCommit {
+        statics: Statics {
+            stamp: Some(8),
+            dependent_of: Some(None),
+            open: [(second.clone(), version("1.0.1-1"))].into(),
+            close: vec![first],
+            ..Statics::default()
+        },
+        rows: vec![
+            RowWrite {
+                patch: Some(RebuildPatch {
+                    state: Some(RebuildState::Published),
+                    attempt: Some(1),
+                    tries: Some(2),
+                    owner: Some("me".into()),
+                    due: Some(3),
+                    join: vec![wave()],
+                    ended_because: Some("that".into()),
+                    confirmed_by: Some(ChangeId::new("p-3")),
+                }),
+                facts: Some(facts()),
+                ..RowWrite::new(RowKey::publish(&version("1.0.1-0")), as_it_is(&reserved), 9)
+            },
+            reserve("1.0.1-1", 1, &rebuild()),
+        ],
+        attached: vec![(parent, line, version("1.0.1-0"))],
+        ..PackageCommit::at(&package, 1)
+    };
+    let nothing = PackageCommit::at(&package, 2);
+    for batch in [born, noticed, nothing] {
+        let before = state(&store, want.clone()).await;
+        let known = feedsme::plan::applied::applied(before, &batch);
+        assert_eq!(commit(&store, batch).await, Committed::Applied);
+        assert_eq!(known, state(&store, want.clone()).await);
     }
 }

@@ -62,6 +62,7 @@ macro_rules! contract {
             commits::a_row_keeps_where_it_was_born,
             commits::a_call_with_thousands_of_batches_answers_each,
             commits::everybody_reads_what_was_answered,
+            commits::what_a_batch_made_of_a_partition_is_known_without_reading_it,
             projections::a_lower_stamp_changes_nothing,
             projections::an_equal_or_higher_stamp_replaces,
             projections::dependents_come_in_pages_in_the_order_of_names,
