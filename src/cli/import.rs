@@ -119,7 +119,7 @@ impl Import {
             );
         }
         let source = self.source(&settings, listed)?;
-        let done = match self.import(&settings, source).await {
+        let done = match Box::pin(self.import(&settings, source)).await {
             Ok(done) => done,
             Err(error) => {
                 eprintln!("feedsme: {error}");
@@ -159,7 +159,7 @@ impl Import {
                 Opened::Registry(registry, names)
             }
         };
-        let (store, _lock) = match app::open(settings).await {
+        let (store, _lock) = match Box::pin(app::open(settings)).await {
             Err(error @ app::AppError::InUse(_)) => {
                 return Err(format!("{error}; stop the service while importing").into());
             }

@@ -54,10 +54,10 @@ pub struct Failed {
 }
 
 impl Failed {
-    fn new(what: impl Into<String>, why: impl ToString) -> Self {
+    fn new(what: impl Into<String>, why: impl Into<String>) -> Self {
         Self {
             what: what.into(),
-            why: why.to_string(),
+            why: why.into(),
         }
     }
 }

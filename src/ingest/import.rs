@@ -146,17 +146,14 @@ async fn line(
 ) -> Result<Option<Stamp>> {
     for _ in 0..REFUSALS {
         let state = read(core, Want::rows(name, vec![RowKey::publish(version)])).await?;
-        match decide::line(&state, version, previous, core.clock.now()) {
-            Some(commit) => {
-                core.store.commit(vec![commit]).await?;
-            }
-            None => {
-                let facts = state.facts(version);
-                return Ok(facts
-                    .filter(|facts| facts.notice.is_none())
-                    .map(|facts| facts.stamp));
-            }
+        if let Some(commit) = decide::line(&state, version, previous, core.clock.now()) {
+            core.store.commit(vec![commit]).await?;
+            continue;
         }
+        let facts = state.facts(version);
+        return Ok(facts
+            .filter(|facts| facts.notice.is_none())
+            .map(|facts| facts.stamp));
     }
     Err(contention(name))
 }
