@@ -276,7 +276,7 @@ impl Worker {
     fn hear_one(&mut self, message: Message) {
         match message {
             Message::Work(work) => self.take_in(work),
-            Message::Own(shards) => self.own(shards),
+            Message::Own(shards) => self.own(&shards),
             Message::Status(answer) => {
                 let _ = answer.send(self.status());
             }
@@ -296,9 +296,9 @@ impl Worker {
     }
 
     /// From now on these shards are ours. Nothing that is being worked on is touched.
-    fn own(&mut self, shards: BTreeSet<Shard>) {
+    fn own(&mut self, shards: &BTreeSet<Shard>) {
         let before = self.shards.replace(shards.clone()).unwrap_or_default();
-        if before == shards {
+        if before == *shards {
             return;
         }
         let lost = |item: &Work| !shards.contains(&item.shard());

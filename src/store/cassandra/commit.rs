@@ -2,7 +2,7 @@
 //!
 //! Its outcome is certain or an error, never a guess (H9). A batch that counts `seq` leaves its token in `batches` under
 //! the `seq` that it made; exactly one batch ever makes a `seq`, so the token tells whose it was, however much later. A
-//! batch on rows alone leaves its token in the row. After an unknown outcome the token is looked for at LOCAL_SERIAL,
+//! batch on rows alone leaves its token in the row. After an unknown outcome the token is looked for at `LOCAL_SERIAL`,
 //! which first finishes what is under way; if nothing happened, the very same batch is sent again.
 
 use std::collections::BTreeMap;
@@ -59,7 +59,7 @@ struct Assumed {
     exists: bool,
 }
 
-/// What a look at a row at LOCAL_SERIAL showed.
+/// What a look at a row at `LOCAL_SERIAL` showed.
 struct Seen {
     token: Option<Uuid>,
     exists: bool,

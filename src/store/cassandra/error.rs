@@ -68,9 +68,11 @@ fn kind(error: &ExecutionError) -> StoreErrorKind {
         ExecutionError::EmptyPlan
         | ExecutionError::ConnectionPoolError(_)
         | ExecutionError::SchemaAgreementError(_)
-        | ExecutionError::MetadataError(_) => StoreErrorKind::Away,
+        | ExecutionError::MetadataError(_)
+        | ExecutionError::PrepareError(PrepareError::ConnectionPoolError(_)) => {
+            StoreErrorKind::Away
+        }
         ExecutionError::LastAttemptError(error) => of_attempt(error),
-        ExecutionError::PrepareError(PrepareError::ConnectionPoolError(_)) => StoreErrorKind::Away,
         _ => StoreErrorKind::Bug,
     }
 }

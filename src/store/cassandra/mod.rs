@@ -58,7 +58,7 @@ pub struct CassandraStore(Arc<Inner>);
 
 struct Inner {
     session: Session,
-    statements: Statements,
+    statements: Box<Statements>,
     /// What conditional batches are run with.
     decide: scylla::client::execution_profile::ExecutionProfileHandle,
     /// Whether each partition lives on several nodes, so that two reads may be answered by different ones.
@@ -81,7 +81,8 @@ impl CassandraStore {
         let (session, profiles) = session::connect(options).await?;
         let keyspace = schema::check(&session, options).await?;
         schema::warn_of_commit_log(&session).await;
-        let statements = Statements::prepare(&session, &profiles, &options.keyspace).await?;
+        let statements =
+            Box::pin(Statements::prepare(&session, &profiles, &options.keyspace)).await?;
         Ok(Self(Arc::new(Inner {
             session,
             statements,

@@ -2,7 +2,7 @@
 //!
 //! What is read has to be consistent with `seq`. One statement is: a partition's row of statics and its other rows change
 //! together on each node. Two statements need not be, since different nodes may answer them; so every statement brings
-//! the `seq` that it saw, and one that saw less than the first, or nothing at all, is asked again at LOCAL_SERIAL, which
+//! the `seq` that it saw, and one that saw less than the first, or nothing at all, is asked again at `LOCAL_SERIAL`, which
 //! finishes what is under way (H9). One that saw more does no harm: the batch decided on it is refused.
 
 use std::collections::{BTreeMap, BTreeSet};

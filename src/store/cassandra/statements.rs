@@ -26,10 +26,10 @@ macro_rules! statements {
                 session: &Session,
                 profiles: &Profiles,
                 keyspace: &str,
-            ) -> Result<Self> {
-                Ok(Self {
+            ) -> Result<Box<Self>> {
+                Ok(Box::new(Self {
                     $( $name: $kind(session, profiles, &qualified(keyspace, $cql)).await?, )*
-                })
+                }))
             }
         }
 

@@ -11,7 +11,12 @@ use super::world::{Parse as _, World};
 /// What the Node software had: root with a line more than it has documents, two children, and a replayed publish, which
 /// made a loop (contract.md 5.7).
 async fn take_over(core: &Core) -> Result<(), IngestError> {
-    let known: [(&str, &str, &[(&str, &str)]); 6] = [
+    type Known = (
+        &'static str,
+        &'static str,
+        &'static [(&'static str, &'static str)],
+    );
+    let known: [Known; 6] = [
         ("root", "5.2.2", &[]),
         ("root", "5.2.3", &[]),
         ("child", "5.0.0", &[("root", "^5.0.0")]),

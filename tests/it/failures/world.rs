@@ -293,7 +293,7 @@ impl World {
         while self
             .process
             .store
-            .finish_work(std::slice::from_ref(&item))
+            .finish_work(std::slice::from_ref(item))
             .await
             .is_err()
         {

@@ -186,7 +186,7 @@ impl World {
 async fn imported(store: &str, keyspace: &str) {
     let store = StoreAddress::try_from(store.to_owned()).unwrap();
     let from = format!("--from={}", address(keyspace));
-    let failed = vec![(
+    let failed = [(
         "line root@5.2.3, dependent dropped".to_owned(),
         "\"undefined\"".to_owned(),
     )];
