@@ -8,10 +8,13 @@ use super::outside::{manifest, posted};
 use super::survive::survives;
 use super::world::{Parse as _, World};
 
+/// A name, a version, its dependencies.
+type Known<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
 /// What the Node software had: root with a line more than it has documents, two children, and a replayed publish, which
 /// made a loop (contract.md 5.7).
 async fn take_over(core: &Core) -> Result<(), IngestError> {
-    let known: [(&str, &str, &[(&str, &str)]); 6] = [
+    let known: [Known<'_>; 6] = [
         ("root", "5.2.2", &[]),
         ("root", "5.2.3", &[]),
         ("child", "5.0.0", &[("root", "^5.0.0")]),
