@@ -63,6 +63,8 @@ pub struct Running {
     serving: JoinHandle<std::io::Result<()>>,
     working: JoinHandle<()>,
     sharing: Option<JoinHandle<()>>,
+    /// Cancelled when what was being sent is settled: only then do the others hear that we are gone.
+    gone: CancellationToken,
     owner: Owner,
     store: Arc<dyn Store>,
     // Held until the end: it says that the file is in use.
@@ -129,6 +131,7 @@ pub async fn start(settings: &Settings) -> Result<Running, AppError> {
     let handle = server.handle();
     let working = tokio::spawn(worker.run(stop.clone()));
     let serving = tokio::spawn(server);
+    let gone = CancellationToken::new();
     let sharing = store.is_shared().then(|| {
         let (store, inbox, stop) = (store.clone(), inbox.clone(), stop.clone());
         tokio::spawn(share(
@@ -137,6 +140,7 @@ pub async fn start(settings: &Settings) -> Result<Running, AppError> {
             address.to_string(),
             inbox,
             stop,
+            gone.clone(),
         ))
     });
     tokio::spawn(prune(core.clone(), stop.clone()));
@@ -150,6 +154,7 @@ pub async fn start(settings: &Settings) -> Result<Running, AppError> {
         serving,
         working,
         sharing,
+        gone,
         owner,
         store,
         _lock: lock,
@@ -170,6 +175,7 @@ impl Running {
         if !self.working.is_finished() {
             let _ = (&mut self.working).await;
         }
+        self.gone.cancel();
         if let Some(sharing) = self.sharing.take() {
             let _ = sharing.await;
             // Only now: what this replica was sending is settled.

@@ -311,8 +311,17 @@ pub async fn revive(
         },
     );
     core.store.write(vec![Write::Work(work.clone())]).await?;
-    let answer = patch_row(core, name, key, &rebuild, patch).await?;
-    Ok((answer == Committed::Applied).then_some(work))
+    if patch_row(core, name, key, &rebuild, patch).await? == Committed::Refused {
+        return Ok(None);
+    }
+    // Another replica may have looked at the item before the row said so, and have finished it: once more, under an id that
+    // nobody has seen.
+    let again = Work {
+        id: format!("{}/revived-{due}", work.id),
+        ..work
+    };
+    core.store.write(vec![Write::Work(again.clone())]).await?;
+    Ok(Some(again))
 }
 
 async fn patch_row(

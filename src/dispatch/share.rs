@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::worker::Inbox;
@@ -104,18 +105,20 @@ impl Owner {
     }
 }
 
-/// Takes part until `stop`, then says that it is gone.
+/// Takes part until `stop`; then only says that we live, until `end`: what is being sent is still ours.
 pub async fn share(
     store: Arc<dyn Store>,
     owner: Owner,
     address: String,
     inbox: Inbox,
     stop: CancellationToken,
+    end: CancellationToken,
 ) {
     let mut living = Living::new(owner.ttl);
     let mut mine = BTreeSet::new();
     let mut beat = 0;
-    let mut retiring = tokio::task::JoinSet::new();
+    // Reads that may take long do not hold up the beat.
+    let (mut looking, mut retiring) = (JoinSet::new(), JoinSet::new());
     loop {
         beat += 1;
         let us = Replica {
@@ -125,6 +128,7 @@ pub async fn share(
         };
         let began = Instant::now();
         match look(&*store, &us, &mut living).await {
+            Ok(all) if stop.is_cancelled() => owner.saw(all, began),
             Ok(all) => {
                 let now_mine = owned(&owner.id, &all);
                 if now_mine != mine {
@@ -134,30 +138,41 @@ pub async fn share(
                 owner.saw(all, began);
                 inbox.own(mine.clone());
                 let shards: Vec<Shard> = mine.iter().copied().collect();
-                match store.recent_work(&shards).await {
-                    Ok(work) => inbox.put(work),
-                    Err(error) => tracing::warn!(%error, "looking for new work"),
+                if looking.is_empty() {
+                    looking.spawn(look_for_work(store.clone(), inbox.clone(), shards.clone()));
                 }
                 if beat % RETIRE_EVERY == 0 && retiring.is_empty() {
-                    let store = store.clone();
-                    retiring.spawn(async move {
-                        for shard in shards {
-                            if let Err(error) = store.retire_work(shard).await {
-                                tracing::warn!(%error, shard = shard.number(), "retiring work");
-                            }
-                        }
-                    });
+                    retiring.spawn(retire(store.clone(), inbox.clone(), shards));
                 }
             }
             Err(error) => tracing::warn!(%error, "the other replicas cannot be seen"),
         }
+        while looking.try_join_next().is_some() {}
         while retiring.try_join_next().is_some() {}
         tokio::select! {
-            () = stop.cancelled() => break,
+            () = end.cancelled() => break,
             () = tokio::time::sleep(BEAT) => {}
         }
     }
+    looking.shutdown().await;
     retiring.shutdown().await;
+}
+
+async fn look_for_work(store: Arc<dyn Store>, inbox: Inbox, shards: Vec<Shard>) {
+    match store.recent_work(&shards).await {
+        Ok(work) => inbox.put(work),
+        Err(error) => tracing::warn!(%error, "looking for new work"),
+    }
+}
+
+/// Lets go of what is finished. What is left is handed in once more: it may have been put too late to be seen.
+async fn retire(store: Arc<dyn Store>, inbox: Inbox, shards: Vec<Shard>) {
+    for shard in shards {
+        match store.retire_work(shard).await {
+            Ok(left) => inbox.put(left),
+            Err(error) => tracing::warn!(%error, shard = shard.number(), "retiring work"),
+        }
+    }
 }
 
 /// One beat of ours, and who lives after it.

@@ -301,7 +301,10 @@ impl Worker {
         if before == *shards {
             return;
         }
-        let lost = |item: &Work| !shards.contains(&item.shard());
+        // What failed half-way may be claimed by us: as long as we live, nobody else would take it up.
+        let failures = &self.failures;
+        let lost =
+            |item: &Work| !shards.contains(&item.shard()) && !failures.contains_key(&item.id);
         for item in self.plans.remove_if(lost) {
             self.known.remove(&item.id);
         }
@@ -571,12 +574,18 @@ impl Worker {
                 self.tasks.spawn(async move {
                     let step = || caught(settle(&core, &claimed, &outcome, next));
                     let mut result = step().await.unwrap_or_else(|| Err(dead_step()));
-                    // The outcome is known to nobody else: it is worth some patience with the store.
-                    for _ in 0..5 {
-                        if result.is_ok() {
+                    // The outcome is known to nobody else: it is worth patience with a store that is away, or what
+                    // was sent would be sent again.
+                    let mut tries = 0;
+                    while let Err(error) = &result {
+                        tries += 1;
+                        let hopeless = matches!(error, IngestError::Document(..))
+                            || matches!(error, IngestError::Store(one) if one.kind == StoreErrorKind::Bug);
+                        if hopeless && tries > 5 {
                             break;
                         }
-                        tokio::time::sleep(Duration::from_millis(200)).await;
+                        let wait = 200_u64 << tries.min(5);
+                        tokio::time::sleep(Duration::from_millis(wait)).await;
                         result = step().await.unwrap_or_else(|| Err(dead_step()));
                     }
                     Done::Settled { work, result }
@@ -647,16 +656,23 @@ impl Worker {
     fn send_again(&mut self, work: Work, error: &IngestError) {
         tracing::error!(work = work.id, %error, "a step of sending failed; it is repeated");
         let due = self.again_at(&work.id);
-        self.put_back(work, due);
+        // Also if the shard is another replica's by now: the claim may be ours.
+        self.push_again(work, due);
     }
 
     /// Puts an item that was taken back to its place.
     fn put_back(&mut self, work: Work, due: Millis) {
         let key = self.send_key(&work);
-        if self.let_go(&work) {
+        let tried = self.failures.contains_key(&work.id);
+        if !tried && self.let_go(&work) {
             self.sends.done(&key);
             return;
         }
+        self.push_again(work, due);
+    }
+
+    fn push_again(&mut self, work: Work, due: Millis) {
+        let key = self.send_key(&work);
         if let Job::Send { order, .. } = work.job {
             let id = work.id.clone();
             self.sends.push(&key, order, &id, due, Work { due, ..work });

@@ -18,7 +18,12 @@ pub struct Living {
     ttl: Duration,
     /// Beat and when it was last seen to move.
     seen: HashMap<String, (i64, Instant)>,
+    /// The last time that anybody looked.
+    looked: Option<Instant>,
 }
+
+/// A time without a look that is longer than this says nothing about the others: the store was away, or we stood still.
+const UNWATCHED: Duration = Duration::from_secs(3);
 
 impl Living {
     /// Nobody was seen yet. A replica counts as dead when its beat has not moved for `ttl`.
@@ -26,6 +31,7 @@ impl Living {
         Self {
             ttl,
             seen: HashMap::new(),
+            looked: None,
         }
     }
 
@@ -34,6 +40,14 @@ impl Living {
     pub fn observe(&mut self, now: Instant, replicas: &[Replica]) -> BTreeSet<String> {
         self.seen
             .retain(|id, _| replicas.iter().any(|one| one.id == *id));
+        if let Some(gap) = self.looked.map(|last| now.duration_since(last))
+            && gap > UNWATCHED
+        {
+            for (_, since) in self.seen.values_mut() {
+                *since += gap;
+            }
+        }
+        self.looked = Some(now);
         let mut living = BTreeSet::new();
         for Replica { id, beat, .. } in replicas {
             let (last, since) = self.seen.entry(id.clone()).or_insert((*beat, now));
@@ -99,14 +113,26 @@ mod tests {
         let both = [replica("a", 1), replica("b", 7)];
         assert_eq!(living.observe(at(0), &both), set(&["a", "b"]));
         let moved = [replica("a", 2), replica("b", 7)];
-        assert_eq!(living.observe(at(9), &moved), set(&["a", "b"]));
+        for second in 1..10 {
+            assert_eq!(living.observe(at(second), &moved), set(&["a", "b"]));
+        }
+        let moved = [replica("a", 20), replica("b", 7)];
         assert_eq!(living.observe(at(10), &moved), set(&["a"]));
         // A beat that goes back is a beat that moves: somebody restored a backup, and it lives.
         let back = [replica("a", 3), replica("b", 6)];
         assert_eq!(living.observe(at(11), &back), set(&["a", "b"]));
         // Gone from the list, and new in it.
         assert_eq!(living.observe(at(12), &back[..1]), set(&["a"]));
-        assert_eq!(living.observe(at(30), &back), set(&["b"]));
+        assert_eq!(living.observe(at(13), &back), set(&["a", "b"]));
+        // Nobody looked for a minute: that the beats stand where they stood says nothing.
+        assert_eq!(living.observe(at(73), &back), set(&["a", "b"]));
+        for second in 74..=80 {
+            assert_eq!(living.observe(at(second), &back), set(&["a", "b"]));
+        }
+        for second in 81..=83 {
+            living.observe(at(second), &back);
+        }
+        assert_eq!(living.observe(at(84), &back), set(&[]));
     }
 
     #[test]

@@ -680,7 +680,8 @@ pub trait Store: Send + Sync + 'static {
     async fn finish_work(&self, items: &[Work]) -> Result<()>;
 
     /// Lets go of what is finished in a shard, so that no scan reads it again (H1). Only the owner of a shard does that.
-    async fn retire_work(&self, shard: Shard) -> Result<()>;
+    /// Returns work that is not finished and that it came across; the owner may not know of it.
+    async fn retire_work(&self, shard: Shard) -> Result<Vec<Work>>;
 
     // ---- replicas ------------------------------------------------------------------------------------------------
 

@@ -93,8 +93,15 @@ impl Inner {
             }
             let statements = self.statements(batch, token, &assumed, &places)?;
             match self.send(&statements).await {
-                Ok(true) => return Ok(Committed::Applied),
-                Ok(false) => {
+                Ok(Some(true)) => return Ok(Committed::Applied),
+                // An answer that cannot be read is none.
+                Ok(None) => {
+                    unsure = true;
+                    if self.is_ours(batch, token).await? == Some(true) {
+                        return Ok(Committed::Applied);
+                    }
+                }
+                Ok(Some(false)) => {
                     if unsure && self.is_ours(batch, token).await? == Some(true) {
                         return Ok(Committed::Applied);
                     }
@@ -174,8 +181,11 @@ impl Inner {
         Ok(places)
     }
 
-    /// Sends the batch once; whether it was applied.
-    async fn send(&self, statements: &Statements<'_>) -> std::result::Result<bool, ExecutionError> {
+    /// Sends the batch once; whether it was applied, if the answer says so.
+    async fn send(
+        &self,
+        statements: &Statements<'_>,
+    ) -> std::result::Result<Option<bool>, ExecutionError> {
         let mut cql = Batch::new(BatchType::Unlogged);
         cql.set_serial_consistency(Some(SerialConsistency::LocalSerial));
         cql.set_is_idempotent(false);
@@ -188,7 +198,7 @@ impl Inner {
             rows.first()
                 .map_or(Ok(true), |first| first.flag("[applied]"))
         });
-        Ok(applied.unwrap_or(false))
+        Ok(applied.ok())
     }
 
     /// Why a batch was refused: `None` if a condition of the caller did not hold, else what has to be assumed instead.

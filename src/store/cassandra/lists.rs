@@ -65,10 +65,15 @@ impl Inner {
     }
 
     pub(super) async fn change_of(&self, id: &ChangeId) -> Result<Option<Change>> {
-        self.one(&self.statements.change, vec![text(id.as_str())])
-            .await?
-            .map(|cells| change(&cells))
-            .transpose()
+        let cells = self
+            .one(&self.statements.change, vec![text(id.as_str())])
+            .await?;
+        match cells {
+            // What is left of one whose time to live is over.
+            Some(cells) if !cells.has("kind")? => Ok(None),
+            Some(cells) => change(&cells).map(Some),
+            None => Ok(None),
+        }
     }
 
     pub(super) async fn change_page(
@@ -79,43 +84,64 @@ impl Inner {
         let (time, id) = before.map_or((Millis::MAX, String::new()), |(time, id)| {
             (time, id.as_str().into())
         });
-        let mut found: Vec<(Millis, String)> = Vec::new();
+        let (mut time, mut id) = (time, id);
+        let mut found: Vec<Change> = Vec::new();
         let days = self
             .all(&self.statements.days, vec![int(day_of(time))])
             .await?;
         for day in days {
+            let day: i32 = day.number("day")?;
+            // A change that was accepted again is listed at each time and counts at the first: a page is filled up.
+            while found.len() < count {
+                let missing = count - found.len();
+                let listed = self.listed(day, (time, &id), missing).await?;
+                let Some(last) = listed.last().cloned() else {
+                    break;
+                };
+                let all = listed.len() < missing;
+                let changes = each(listed, |(accepted, id)| async move {
+                    let change = self.change_of(&ChangeId::new(id)).await?;
+                    Ok(change.filter(|change| change.accepted == accepted))
+                })
+                .await?;
+                found.extend(changes.into_iter().flatten());
+                (time, id) = last;
+                if all {
+                    break;
+                }
+            }
             if found.len() >= count {
                 break;
             }
-            let day: i32 = day.number("day")?;
-            let missing = count - found.len();
-            let time_and_id = (time, id.as_str());
-            let pages = each(0..CHANGE_BUCKETS, |bucket| async move {
-                let values = vec![
-                    int(day),
-                    tiny(i8::try_from(bucket).unwrap_or(0)),
-                    big(time_and_id.0),
-                    text(time_and_id.1),
-                    limit(missing),
-                ];
-                self.all(&self.statements.changes_of_day, values).await
-            })
-            .await?;
-            let mut of_day = Vec::new();
-            for cells in pages.iter().flatten() {
-                of_day.push((cells.number("accepted")?, cells.text("id")?.to_owned()));
-            }
-            of_day.sort_by(|a: &(Millis, String), b| b.cmp(a));
-            of_day.truncate(missing);
-            found.extend(of_day);
         }
-        let changes = each(found, |(accepted, id)| async move {
-            let change = self.change_of(&ChangeId::new(id)).await?;
-            // Accepted again with another time: it is listed by the first.
-            Ok(change.filter(|change| change.accepted == accepted))
+        Ok(found)
+    }
+
+    /// What is listed of a day before a time and id, newest first.
+    async fn listed(
+        &self,
+        day: i32,
+        (time, id): (Millis, &str),
+        count: usize,
+    ) -> Result<Vec<(Millis, String)>> {
+        let pages = each(0..CHANGE_BUCKETS, |bucket| async move {
+            let values = vec![
+                int(day),
+                tiny(i8::try_from(bucket).unwrap_or(0)),
+                big(time),
+                text(id),
+                limit(count),
+            ];
+            self.all(&self.statements.changes_of_day, values).await
         })
         .await?;
-        Ok(changes.into_iter().flatten().collect())
+        let mut listed = Vec::new();
+        for cells in pages.iter().flatten() {
+            listed.push((cells.number("accepted")?, cells.text("id")?.to_owned()));
+        }
+        listed.sort_by(|a: &(Millis, String), b| b.cmp(a));
+        listed.truncate(count);
+        Ok(listed)
     }
 
     pub(super) async fn decision_page(

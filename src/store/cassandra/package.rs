@@ -177,15 +177,10 @@ impl Inner {
         }
         state.rows = rows.into_values().collect();
         for prefix in &want.taken {
-            for cells in self
-                .range(
-                    name,
-                    prefix,
-                    state.seq,
-                    &[&self.statements.taken, &self.statements.taken_serial],
-                )
-                .await?
-            {
+            // No look at `seq`: a version that is missing here is refused by the batch that would take it, which is
+            // conditional on its row's absence.
+            let plain = &self.statements.taken;
+            for cells in self.range(name, prefix, 0, &[plain, plain]).await? {
                 state.taken.insert(cells.version("a")?);
             }
         }

@@ -114,13 +114,21 @@ pub(super) async fn connect(options: &Options) -> Result<(Session, Profiles)> {
             )
         })?
         .map_err(|error| of_session(&error))?;
+    let state = session.get_cluster_state();
+    let known: std::collections::BTreeSet<&str> = state
+        .get_nodes_info()
+        .iter()
+        .filter_map(|node| node.datacenter.as_deref())
+        .collect();
+    if options.data_center.is_none() && known.len() > 1 {
+        // Conditional writes of two data centers know nothing of each other.
+        let known: Vec<&str> = known.into_iter().collect();
+        return Err(bug(format!(
+            "the cluster has the data centers {}; set cassandra.data_center to the one of this replica",
+            known.join(", ")
+        )));
+    }
     if let Some(named) = &options.data_center {
-        let state = session.get_cluster_state();
-        let known: std::collections::BTreeSet<&str> = state
-            .get_nodes_info()
-            .iter()
-            .filter_map(|node| node.datacenter.as_deref())
-            .collect();
         if !known.contains(named.as_str()) {
             let known: Vec<&str> = known.into_iter().collect();
             return Err(bug(format!(

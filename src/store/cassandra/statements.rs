@@ -124,7 +124,6 @@ statements! {
     read prefix = PREFIX;
     serial prefix_serial = PREFIX;
     read taken = TAKEN;
-    serial taken_serial = TAKEN;
     read top_edges = TOP_EDGES;
     serial top_edges_serial = TOP_EDGES;
     read seq = "SELECT seq FROM pkg WHERE name = ? LIMIT 1";

@@ -208,7 +208,7 @@ impl Store for CassandraStore {
         self.0.finish(items).await
     }
 
-    async fn retire_work(&self, shard: Shard) -> Result<()> {
+    async fn retire_work(&self, shard: Shard) -> Result<Vec<Work>> {
         self.0.retire(shard).await
     }
 

@@ -24,6 +24,16 @@ const BUCKET: i64 = 10_000_000;
 /// A bucket is retired when it has been over for this many buckets: whoever picked it has inserted by then, most likely.
 const REST: i64 = 3;
 
+/// For so many buckets, ten minutes, waiting items are left where they are; later they are moved on.
+const KEPT_BACK: i64 = 60;
+
+/// So many buckets below `low` are read as well when a shard is taken over: whoever raised it may have died before it
+/// looked at them once more.
+const BELOW: i64 = 60;
+
+/// How many items are remembered; beyond that all are forgotten.
+const REMEMBERED: usize = 200_000;
+
 /// For how many microseconds a bucket that is over is still looked at for new work: a replica's clock may be behind, and
 /// it may be slow to insert. What comes later yet is found when the bucket is retired.
 const LOOK_BACK: i64 = 5_000_000;
@@ -43,6 +53,8 @@ pub(super) struct Places(Mutex<Known>);
 struct Known {
     items: HashMap<String, Vec<Place>>,
     buckets: HashSet<(i16, i64)>,
+    /// Per shard the buckets that were looked at when they were over, and whether they were empty.
+    looked: HashMap<i16, BTreeMap<i64, bool>>,
 }
 
 impl Places {
@@ -52,6 +64,10 @@ impl Places {
 
     fn remember(&self, id: &str, place: Place) {
         self.with(|known| {
+            if known.items.len() >= REMEMBERED {
+                // Most of them are other replicas', which never finish them here.
+                known.items.clear();
+            }
             let places = known.items.entry(id.to_owned()).or_default();
             if !places.contains(&place) {
                 places.push(place);
@@ -182,7 +198,7 @@ impl Inner {
         let shard = shard.number();
         let from = match cursor {
             Some(cursor) => cursor.parse().map_err(|_| error_of_cursor(cursor))?,
-            None => self.low_of(shard).await?,
+            None => self.low_of(shard).await? - BELOW,
         };
         let mut buckets = self.buckets_from(shard, from).await?.into_iter();
         let Some(first) = buckets.next() else {
@@ -217,32 +233,55 @@ impl Inner {
         .map(drop)
     }
 
-    /// Raises `low` past the buckets in which nothing is left; what keeps an old bucket back is moved to the bucket of now.
-    pub(super) async fn retire(&self, shard: Shard) -> Result<()> {
+    /// Raises `low` past the buckets in which nothing is left. Each bucket is looked at once when it is over, and the lowest
+    /// that is not empty each time; what keeps that one back for long is moved to the bucket of now.
+    pub(super) async fn retire(&self, shard: Shard) -> Result<Vec<Work>> {
         let shard = shard.number();
         let low = self.low_of(shard).await?;
-        let last = self.now_bucket() - REST;
-        let over: Vec<i64> = self
-            .buckets_from(shard, low)
-            .await?
-            .into_iter()
-            .filter(|bucket| *bucket < last)
-            .collect();
-        let Some(highest) = over.last().copied() else {
-            return Ok(());
-        };
-        for bucket in &over {
-            self.move_on(shard, *bucket).await?;
+        let now = self.now_bucket();
+        let mut buckets = self.buckets_from(shard, low).await?;
+        buckets.retain(|bucket| *bucket < now - REST);
+        let mut looked = self
+            .work
+            .with(|known| known.looked.remove(&shard))
+            .unwrap_or_default();
+        looked.retain(|bucket, _| *bucket >= low);
+        let mut found = Vec::new();
+        let mut raise_to = low;
+        let mut all_empty = true;
+        for bucket in &buckets {
+            let seen = looked.get(bucket).copied();
+            let empty = match seen {
+                Some(true) => true,
+                // Not the lowest: it is looked at again when it is.
+                Some(false) if !all_empty => false,
+                _ => {
+                    let left = self.unfinished(shard, *bucket).await?;
+                    let none = left.is_empty();
+                    if !none && all_empty && *bucket < now - KEPT_BACK {
+                        self.move_on(shard, *bucket).await?;
+                        true
+                    } else {
+                        found.extend(left.into_iter().map(|(_, item)| item));
+                        none
+                    }
+                }
+            };
+            looked.insert(*bucket, empty);
+            all_empty &= empty;
+            if all_empty {
+                raise_to = bucket + 1;
+            }
         }
-        if !self.raise(shard, low, highest + 1).await? {
-            // Somebody else takes care of the shard.
-            return Ok(());
+        self.work.with(|known| known.looked.insert(shard, looked));
+        // If it is not raised by us, somebody else takes care of the shard.
+        if raise_to > low && self.raise(shard, low, raise_to).await? {
+            // Once more: what came in after the look and before the raise.
+            for bucket in buckets.into_iter().filter(|bucket| *bucket < raise_to) {
+                self.move_on(shard, bucket).await?;
+            }
         }
-        // Once more: what came in after the look and before the raise.
-        for bucket in over {
-            self.move_on(shard, bucket).await?;
-        }
-        Ok(())
+        Ok(found)
     }
 
     /// Puts what is left in a bucket into the bucket of now.
@@ -299,7 +338,7 @@ impl Inner {
                     .one(&self.statements.low_serial, vec![small(shard)])
                     .await?;
                 // Whoever raised it to there: the buckets below are looked at once more.
-                Ok(cells.map_or(Ok(0), |cells| cells.number::<i64>("low"))? == to)
+                Ok(cells.map_or(Ok(0), |cells| cells.number::<i64>("low"))? >= to)
             }
             Err(error) => Err(super::error::of_write("retiring a bucket", &error)),
         }

@@ -252,8 +252,8 @@ impl Store for SqliteStore {
     }
 
     /// What is finished is gone.
-    async fn retire_work(&self, _shard: Shard) -> Result<()> {
-        Ok(())
+    async fn retire_work(&self, _shard: Shard) -> Result<Vec<Work>> {
+        Ok(Vec::new())
     }
 
     fn is_shared(&self) -> bool {

@@ -91,9 +91,9 @@ async fn h1_retired_buckets_are_not_read_again_and_what_is_left_moves_on() {
     }
     let done: Vec<Work> = (0..19).map(item).collect();
     store.finish_work(&done).await.unwrap();
-    ahead.fetch_add(600_000, Ordering::Relaxed);
+    ahead.fetch_add(1_300_000, Ordering::Relaxed);
     store.retire_work(shard).await.unwrap();
-    // One page: the bucket into which the last item moved. The one of ten minutes ago is below low.
+    // One page: the bucket into which the last item moved. The one of twenty minutes ago is below low.
     let (page, next) = store.pending_work(shard, None).await.unwrap();
     assert_eq!(page, [item(19)]);
     assert_eq!(next, None);

@@ -318,7 +318,7 @@ impl Store for WatchedStore {
         self.inner.recent_work(shards).await
     }
 
-    async fn retire_work(&self, shard: Shard) -> Result<()> {
+    async fn retire_work(&self, shard: Shard) -> Result<Vec<Work>> {
         self.inner.retire_work(shard).await
     }
 

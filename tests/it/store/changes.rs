@@ -342,3 +342,37 @@ pub async fn what_is_of_the_past_ends_unless_something_is_left_to_send(place: &i
         assert_eq!(store.rebuilds(&[id]).await.unwrap()[0].is_none(), ended);
     }
 }
+
+pub async fn a_change_that_was_accepted_again_does_not_shorten_a_page(place: &impl Place) {
+    let store = place.open().await;
+    // A span of time that no other test uses.
+    let start: Millis = 8_400_000_000_000 + Millis::from(uuid::Uuid::new_v4().as_fields().0) * 100;
+    let mut expected = Vec::new();
+    for at in 0..6 {
+        let first = Change {
+            accepted: start + at,
+            ..change()
+        };
+        // The same again and again, each time a little later.
+        for again in 0..4 {
+            let same = Change {
+                accepted: start + at + 10 * again,
+                ..first.clone()
+            };
+            store
+                .write(vec![Write::Change(Box::new(same))])
+                .await
+                .unwrap();
+        }
+        expected.insert(0, first.id);
+    }
+    let mut before = Some((start + 100, ChangeId::new("")));
+    let mut seen = Vec::new();
+    while seen.len() < expected.len() {
+        let page = store.changes(before, 2).await.unwrap();
+        assert_eq!(page.len(), 2);
+        before = page.last().map(|last| (last.accepted, last.id.clone()));
+        seen.extend(page.into_iter().map(|change| change.id));
+    }
+    assert_eq!(seen, expected);
+}

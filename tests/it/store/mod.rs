@@ -38,6 +38,7 @@ macro_rules! contract {
             changes::what_planning_made_of_a_change_is_written_once,
             changes::accepting_keeps_document_change_and_work_every_time,
             changes::changes_are_listed_newest_first,
+            changes::a_change_that_was_accepted_again_does_not_shorten_a_page,
             changes::what_is_of_the_past_ends_unless_something_is_left_to_send,
             changes::decisions_keep_their_first_value_and_come_in_the_order_of_their_keys,
             packages::an_unknown_package_has_seq_0_and_nothing_else,
