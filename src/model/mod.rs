@@ -30,6 +30,7 @@ mod json;
 pub mod name;
 pub mod outgoing;
 pub mod package;
+pub mod spread;
 pub mod work;
 
 pub use document::{ChangeError, Document, IncomingChange};

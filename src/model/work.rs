@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::id::{ChangeId, Digest, RebuildId};
 use super::name::PackageName;
 use super::package::{Millis, RowKey};
+use super::spread::spread;
 
 /// How many shards there are. Every replica of every version has to agree on it: it is part of the schema.
 const SHARDS: u8 = 64;
@@ -22,14 +23,8 @@ impl Shard {
 
     /// The shard of a package: of a change its package, of a rebuild the dependent (H2).
     pub fn of(package: &PackageName) -> Self {
-        // FNV-1a: the same for ever, and good enough to spread names.
-        let hash = package
-            .as_str()
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            });
-        Self(u8::try_from((hash >> 32) % u64::from(SHARDS)).unwrap_or(0))
+        let place = spread(0, package.as_str()) % u64::from(SHARDS);
+        Self(u8::try_from(place).unwrap_or(0))
     }
 
     /// Its number, from 0.

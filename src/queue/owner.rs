@@ -9,6 +9,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use crate::model::spread::spread;
 use crate::model::work::Shard;
 use crate::store::Replica;
 
@@ -78,15 +79,7 @@ pub fn owned(me: &str, living: &BTreeSet<String>) -> BTreeSet<Shard> {
 
 /// How much a shard is drawn to a replica: the same on every replica.
 fn weight(shard: Shard, id: &str) -> u64 {
-    let number = u64::from(shard.number().unsigned_abs());
-    let hash = id.bytes().fold(
-        0xcbf2_9ce4_8422_2325_u64 ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-        |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3),
-    );
-    // FNV's last step leaves neighbours close together: mix once more (the end of SplitMix64).
-    let mixed = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    spread(u64::from(shard.number().unsigned_abs()) + 1, id)
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ use self::error::{of_read, of_write};
 use self::statements::Statements;
 use self::values::{Cells, Value, rows};
 use super::Result;
+use crate::model::spread::spread;
 
 /// How many statements of one verb are under way at once.
 const AT_ONCE: usize = 64;
@@ -163,9 +164,5 @@ where
 
 /// Which of `buckets` a text belongs to, the same on every replica and in every version.
 fn bucket(text: &str, buckets: u8) -> u8 {
-    // FNV-1a: small, fixed, good enough to spread names.
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    u8::try_from((hash >> 32) % u64::from(buckets.max(1))).unwrap_or(0)
+    u8::try_from(spread(0, text) % u64::from(buckets.max(1))).unwrap_or(0)
 }

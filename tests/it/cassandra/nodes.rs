@@ -139,6 +139,12 @@ async fn one_killed_under_load_then_two(cluster: &Cluster, keyspace: &str) {
         assert_eq!(status, 200, "{answer}");
     };
     by_hand("root", "1.0.0", json!({})).await;
+    // A root that is planned after its dependents came rebuilds them.
+    let url = format!("{}/release-line/root", place.url);
+    while client.get(&url).send().await.unwrap().status() != 200 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
     for number in 0..DEPENDENTS {
         by_hand(
             &format!("dependent-{number}"),

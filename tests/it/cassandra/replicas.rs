@@ -61,6 +61,8 @@ impl World {
             world.start(at).await;
         }
         world.publish(0, "root", "1.0.0", json!({})).await;
+        // A root that is planned after its dependents came rebuilds them.
+        world.planned_all(Duration::from_mins(1)).await;
         for number in 0..DEPENDENTS {
             let parents = json!({"root": "^1.0.0"});
             world
