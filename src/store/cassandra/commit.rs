@@ -69,6 +69,7 @@ struct Seen {
 impl Inner {
     /// Applies one batch, or refuses it.
     pub(super) async fn commit(&self, batch: &PackageCommit) -> Result<Committed> {
+        self.open()?;
         lawful(batch)?;
         let most = u64::try_from(i64::MAX).unwrap_or(u64::MAX);
         if batch.expect_seq.is_some_and(|seq| seq >= most) {

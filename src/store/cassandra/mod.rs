@@ -34,6 +34,7 @@ mod wave;
 mod work;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use scylla::client::session::Session;
@@ -44,7 +45,7 @@ pub use schema::{Migrated, Replication, migrate};
 pub use session::Options;
 pub use warehouse::{LineRow, NamedRow, PackageRow, VersionRow, WarehouseKeyspace};
 
-use self::error::{of_read, of_write};
+use self::error::{away, of_read, of_write};
 use self::statements::Statements;
 use self::values::{Cells, Value, rows};
 use super::Result;
@@ -59,6 +60,8 @@ pub struct CassandraStore(Arc<Inner>);
 
 struct Inner {
     session: Session,
+    /// Nothing more is asked of the cluster.
+    closed: AtomicBool,
     statements: Box<Statements>,
     /// What conditional batches are run with.
     decide: scylla::client::execution_profile::ExecutionProfileHandle,
@@ -86,6 +89,7 @@ impl CassandraStore {
             Box::pin(Statements::prepare(&session, &profiles, &options.keyspace)).await?;
         Ok(Self(Arc::new(Inner {
             session,
+            closed: AtomicBool::new(false),
             statements,
             decide: profiles.decide.clone().into_handle(),
             replicated: keyspace.replicated,
@@ -106,8 +110,16 @@ fn seconds(retain: Duration) -> i32 {
 }
 
 impl Inner {
+    fn open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(away("the store is closed"));
+        }
+        Ok(())
+    }
+
     /// All rows of a read, page by page.
     async fn all(&self, statement: &PreparedStatement, values: Vec<Value>) -> Result<Vec<Cells>> {
+        self.open()?;
         let mut found = Vec::new();
         let mut state = PagingState::start();
         loop {
@@ -130,6 +142,7 @@ impl Inner {
         statement: &PreparedStatement,
         values: Vec<Value>,
     ) -> Result<Option<Cells>> {
+        self.open()?;
         let (page, _) = self
             .session
             .execute_single_page(statement, &values, PagingState::start())
@@ -140,6 +153,7 @@ impl Inner {
 
     /// A plain write.
     async fn put(&self, statement: &PreparedStatement, values: Vec<Value>) -> Result<()> {
+        self.open()?;
         self.session
             .execute_unpaged(statement, &values)
             .await

@@ -128,14 +128,14 @@ pub(super) async fn connect(options: &Options) -> Result<(Session, Profiles)> {
             known.join(", ")
         )));
     }
-    if let Some(named) = &options.data_center {
-        if !known.contains(named.as_str()) {
-            let known: Vec<&str> = known.into_iter().collect();
-            return Err(bug(format!(
-                "there is no data center {named:?} in the cluster; it has {}",
-                known.join(", ")
-            )));
-        }
+    if let Some(named) = &options.data_center
+        && !known.contains(named.as_str())
+    {
+        let known: Vec<&str> = known.into_iter().collect();
+        return Err(bug(format!(
+            "there is no data center {named:?} in the cluster; it has {}",
+            known.join(", ")
+        )));
     }
     Ok((session, profiles))
 }

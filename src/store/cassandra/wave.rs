@@ -78,6 +78,7 @@ impl Inner {
         expect: u32,
         next: &Promotion,
     ) -> Result<Committed> {
+        self.open()?;
         if next.generation <= expect {
             return Err(bug(format!(
                 "{name}: generation {} cannot follow {expect}",
