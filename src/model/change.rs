@@ -61,10 +61,17 @@ pub enum Verdict {
         /// Its waves.
         waves: Vec<WaveId>,
     },
-    /// A publish by hand that took the place of rebuilds that were not sent yet (H11); it opened a wave too.
+    /// A publish by hand that took the place of nodes of open waves, and belongs to those (rule 14, H10).
     TookPlace {
         /// The rebuilds that ended as superseded.
         rebuilds: Vec<RebuildId>,
+        /// The waves.
+        waves: Vec<WaveId>,
+    },
+    /// It shares a wave with others that came within `settle` (H22).
+    Joined {
+        /// The wave.
+        wave: WaveId,
     },
     /// The same promotion was posted shortly before (rule 13), or the version was published under another tag before
     /// (rule 1); nothing changed.
@@ -88,6 +95,7 @@ impl Verdict {
             Self::Opened => "opened",
             Self::Answers { .. } => "answers",
             Self::TookPlace { .. } => "took_place",
+            Self::Joined { .. } => "joined",
             Self::Duplicate { .. } => "duplicate",
             Self::Tagged { .. } => "tagged",
             Self::NoReleaseLine => "no_release_line",

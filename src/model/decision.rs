@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::env::Env;
 use super::id::{ChangeId, RebuildId, WaveId};
 use super::name::PackageName;
+use super::package::{Cause, Millis};
+use super::wave::Standing;
 use crate::semver::Version;
 
 /// One decision, with everything it was made from.
@@ -22,6 +24,9 @@ pub struct Decision {
     pub parent: PackageName,
     /// Its version.
     pub parent_version: Version,
+    /// The other parents of the wave that it is rebuilt for.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub also: Vec<Cause>,
     /// The range that decided: that of the base, or, for a skip, that of the dependent's highest version.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub range: Option<String>,
@@ -90,6 +95,36 @@ pub enum Reason {
     },
     /// Skip: there is no version above the base that npm could hold (rule 9).
     NoVersionLeft,
+    /// Rebuild: an operator asked for it.
+    ByHand,
+    /// Rebuild: it was held, and the hold has ended (rule 17).
+    HoldEnded,
+    /// Skip: the dependency leads back to where the wave came from; it is not waited for (rule 16).
+    Cycle,
+    /// Skip: another parent of the wave reaches a higher version of the dependent, whose range does not admit this one
+    /// (H23).
+    OutOfRangeForBase {
+        /// The version that is rebuilt.
+        base: Version,
+    },
+    /// Skip: none of the parents that it waited for was published (rule 17, H24).
+    UpstreamFailed {
+        /// What became of them.
+        parents: Vec<(PackageName, Standing)>,
+    },
+    /// Skip: the parents that it waited for were published, but none of them reaches it any more (H16).
+    NoLongerReached,
+    /// Skip: an operator holds it (rule 17).
+    Held {
+        /// The hold.
+        hold: String,
+        /// Whose.
+        owner: String,
+        /// Until when, in milliseconds.
+        until: Option<Millis>,
+    },
+    /// Skip: the wave was cancelled (rule 17).
+    Cancelled,
 }
 
 impl Reason {
@@ -109,6 +144,14 @@ impl Reason {
             Self::SupersededInPromotion { .. } => "superseded_in_promotion",
             Self::PublishedByHand { .. } => "published_by_hand",
             Self::NoVersionLeft => "no_version_left",
+            Self::ByHand => "by_hand",
+            Self::HoldEnded => "hold_ended",
+            Self::Cycle => "cycle",
+            Self::OutOfRangeForBase { .. } => "out_of_range_for_base",
+            Self::UpstreamFailed { .. } => "upstream_failed",
+            Self::NoLongerReached => "no_longer_reached",
+            Self::Held { .. } => "held",
+            Self::Cancelled => "cancelled",
         }
     }
 }

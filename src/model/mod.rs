@@ -16,6 +16,7 @@
 //! package    a package's partition: versions, rebuilds, head
 //! decision   rebuild or skip, and why
 //! work       what is promised and not done
+//! wave       all that follows from one start
 //! ```
 //!
 //! Everything here is a plain function on data: no clock, no I/O, no async.
@@ -31,6 +32,7 @@ pub mod name;
 pub mod outgoing;
 pub mod package;
 pub mod spread;
+pub mod wave;
 pub mod work;
 
 pub use document::{ChangeError, Document, IncomingChange};

@@ -171,6 +171,8 @@ pub enum RebuildState {
     Superseded,
     /// Its version turned out to be somebody else's.
     Foreign,
+    /// Every wave that waited for it was cancelled before it was sent (rule 17).
+    Cancelled,
 }
 
 impl RebuildState {
@@ -183,6 +185,7 @@ impl RebuildState {
             Self::Dead => "dead",
             Self::Superseded => "superseded",
             Self::Foreign => "foreign",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -195,6 +198,7 @@ impl RebuildState {
             Self::Dead,
             Self::Superseded,
             Self::Foreign,
+            Self::Cancelled,
         ]
         .into_iter()
         .find(|state| state.as_str() == text)

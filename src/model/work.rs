@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{ChangeId, Digest, RebuildId};
+use super::id::{ChangeId, Digest, RebuildId, WaveId};
 use super::name::PackageName;
 use super::package::{Millis, RowKey};
 use super::spread::spread;
+use super::wave::NodeKey;
 
 /// How many shards there are. Every replica of every version has to agree on it: it is part of the schema.
 const SHARDS: u8 = 64;
@@ -66,6 +67,37 @@ pub enum Job {
         /// Its place in the order of the package: the `seq` at which it was decided (rule 10).
         order: u64,
     },
+    /// A node of a wave became terminal, or may be released, without a change that says so.
+    Advance {
+        /// The wave.
+        wave: WaveId,
+        /// The node.
+        key: NodeKey,
+    },
+    /// Look at a whole wave: deadlines, what was forgotten, whether it has ended.
+    Tick {
+        /// The wave.
+        wave: WaveId,
+    },
+    /// The window of a wave that collects publishes is over (H22).
+    Collected {
+        /// The wave.
+        wave: WaveId,
+    },
+    /// A pair was attached to a line that a promotion sends (H14).
+    Attached {
+        /// The promotion's wave.
+        wave: WaveId,
+        /// The line.
+        line: NodeKey,
+        /// The pair.
+        key: NodeKey,
+    },
+    /// A hold ends at this time, or has ended.
+    HoldEnds {
+        /// The hold.
+        hold: String,
+    },
 }
 
 impl Work {
@@ -84,6 +116,34 @@ impl Work {
                 change: change.clone(),
                 digest: digest.clone(),
             },
+        }
+    }
+
+    /// The item that goes on after a node. `why` tells apart what may happen to it more than once.
+    pub fn advance(wave: &WaveId, key: &NodeKey, why: &str, due: Millis) -> Self {
+        let of = key.version.as_ref().map(ToString::to_string);
+        Self {
+            id: format!(
+                "advance/{wave}/{}@{}/{why}",
+                key.package,
+                of.unwrap_or_default()
+            ),
+            package: key.package.clone(),
+            due,
+            job: Job::Advance {
+                wave: wave.clone(),
+                key: key.clone(),
+            },
+        }
+    }
+
+    /// The item that looks at a wave. `package` is where it began: its shard.
+    pub fn tick(wave: &WaveId, package: &PackageName, due: Millis) -> Self {
+        Self {
+            id: format!("tick/{wave}/{due}"),
+            package: package.clone(),
+            due,
+            job: Job::Tick { wave: wave.clone() },
         }
     }
 

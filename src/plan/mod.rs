@@ -37,6 +37,16 @@ pub struct Rules {
     pub promote_without_line: WithoutLine,
     /// For how long after its end a repeated promotion is a duplicate (rule 13).
     pub duplicate_window: Duration,
+    /// For how long publishes share the wave of the first of them (rule 14, H22); zero: each opens its own.
+    pub settle: Duration,
+    /// How long after it was sent a parent is waited for (rule 15).
+    pub deadline: Duration,
+    /// What counts as published (rule 15).
+    pub confirm: Confirm,
+    /// A wave of more rebuilds waits for an operator's approval (rule 17).
+    pub approve_above: Option<u32>,
+    /// Whether lost notices of our own rebuilds are made up for (H17).
+    pub recover: bool,
     /// How long what is finished is kept; a notice that comes again after half of that is not looked into (H19).
     pub retain: Duration,
     /// Which fields of a manifest make edges (rule 3).
@@ -50,6 +60,11 @@ impl Default for Rules {
             increment: Increment::Prerelease,
             promote_without_line: WithoutLine::Nothing,
             duplicate_window: Duration::from_mins(1),
+            settle: Duration::ZERO,
+            deadline: Duration::from_mins(30),
+            confirm: Confirm::Notice,
+            approve_above: None,
+            recover: true,
             retain: Duration::from_hours(400 * 24),
             edges: EdgeFields::default(),
         }
@@ -65,6 +80,17 @@ pub enum Increment {
     Prerelease,
     /// 5.0.0 → 5.0.1 → 5.0.2, where nothing published by hand is in the way.
     Patch,
+}
+
+/// Setting `confirm` (rule 15).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confirm {
+    /// A version is published when its notice came: it is queued in the build service.
+    #[default]
+    Notice,
+    /// A version is published when its build is said to have succeeded.
+    Outcome,
 }
 
 /// Setting `promote_without_line` (rule 12).

@@ -34,8 +34,9 @@ use crate::model::env::Env;
 use crate::model::id::{ChangeId, Digest, RebuildId, WaveId};
 use crate::model::name::PackageName;
 use crate::model::package::{
-    Facts, Head, Millis, PackageState, Rebuild, RebuildState, RowKey, Slot, Stamp, Top,
+    Cause, Facts, Head, Millis, PackageState, Rebuild, RebuildState, RowKey, Slot, Stamp, Top,
 };
+use crate::model::wave::{BuildOutcome, Hold, PlanNode, Wave, WaveMove};
 use crate::model::work::{Shard, Work};
 use crate::semver::Version;
 
@@ -71,6 +72,8 @@ impl StoreError {
         }
     }
 }
+
+pub use crate::model::wave::{Node, NodeKey};
 
 /// What every verb answers.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -348,24 +351,6 @@ pub enum Projection {
     },
 }
 
-/// A node of a wave: what a wave did with one package.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Node {
-    /// The rebuild that was released for it. Write-once.
-    pub released: Option<RebuildId>,
-    /// The version that was published. Write-once.
-    pub published: Option<Version>,
-}
-
-/// Names a node: of a publish wave a package, of a promotion wave a package at a version.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeKey {
-    /// The package.
-    pub package: PackageName,
-    /// The version, in a promotion wave.
-    pub version: Option<Version>,
-}
-
 /// One promotion of a version to an environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Promotion {
@@ -437,6 +422,16 @@ pub enum Write {
     Projection(Stamp, Projection),
     /// Write-once columns of a node; what is set already stays.
     Node(WaveId, NodeKey, Node),
+    /// A row of a plan. Write-once.
+    PlanNode(WaveId, String, Box<PlanNode>),
+    /// A change is a member of a wave that collects (H22). Write-once.
+    Member(WaveId, ChangeId, Cause),
+    /// A hold. Write-once but for its end.
+    Hold(Hold),
+    /// A hold of that package and id ended then. Write-once.
+    HoldEnded(PackageName, String, Millis),
+    /// What a build came to; all of them are kept.
+    Outcome(BuildOutcome),
     /// What a promotion sent: dependent → version. Write-once.
     Entry {
         /// The package that was promoted.
@@ -623,6 +618,78 @@ pub trait Store: Send + Sync + 'static {
 
     /// Nodes of a wave, one answer a key, empty where there is none.
     async fn nodes(&self, wave: &WaveId, keys: &[NodeKey]) -> Result<Vec<Node>>;
+
+    /// The nodes of a wave that anything was written of, in the order of keys, after `after`.
+    async fn node_page(
+        &self,
+        wave: &WaveId,
+        after: Option<&NodeKey>,
+        limit: usize,
+    ) -> Result<Vec<(NodeKey, Node)>>;
+
+    /// Makes a wave if there is none of its id. Conditional.
+    async fn open_wave(&self, wave: &Wave) -> Result<Committed>;
+
+    /// A wave; sees every decision about it.
+    async fn wave(&self, id: &WaveId) -> Result<Option<Wave>>;
+
+    /// Moves a wave on. Conditional on its state.
+    async fn move_wave(&self, id: &WaveId, to: &WaveMove) -> Result<Committed>;
+
+    /// The waves opened before `before` (a time and an id: the last entry of the page before), newest first.
+    async fn waves(&self, before: Option<(Millis, WaveId)>, limit: usize) -> Result<Vec<Wave>>;
+
+    /// Rows of a plan, one answer a package.
+    async fn plan_nodes(
+        &self,
+        wave: &WaveId,
+        plan: &str,
+        packages: &[PackageName],
+    ) -> Result<Vec<Option<PlanNode>>>;
+
+    /// The rows of a plan in the order of packages, after `after`.
+    async fn plan_page(
+        &self,
+        wave: &WaveId,
+        plan: &str,
+        after: Option<&PackageName>,
+        limit: usize,
+    ) -> Result<Vec<PlanNode>>;
+
+    /// The wave that collects publishes of an environment, or did last (H22).
+    async fn collecting(&self, env: &Env) -> Result<Option<WaveId>>;
+
+    /// Makes `next` the wave that collects, if `expect` still is what was. Conditional.
+    async fn collect(
+        &self,
+        env: &Env,
+        expect: Option<&WaveId>,
+        next: &WaveId,
+    ) -> Result<Committed>;
+
+    /// The members of a wave that collects or did, in the order of changes.
+    async fn members(&self, wave: &WaveId) -> Result<Vec<(ChangeId, Cause)>>;
+
+    /// Rows of `dependents`, one answer a (parent, dependent).
+    async fn edges(&self, pairs: &[(PackageName, PackageName)]) -> Result<Vec<Option<Dependent>>>;
+
+    /// The holds of each of these packages that have not ended; they may have expired.
+    async fn holds(&self, packages: &[PackageName]) -> Result<Vec<Vec<Hold>>>;
+
+    /// All holds that have not ended, in the order of packages and ids, after `after`.
+    async fn all_holds(
+        &self,
+        after: Option<(&PackageName, &str)>,
+        limit: usize,
+    ) -> Result<Vec<Hold>>;
+
+    /// What builds of a version came to in an environment, oldest first.
+    async fn outcomes(
+        &self,
+        name: &PackageName,
+        version: &Version,
+        env: &Env,
+    ) -> Result<Vec<BuildOutcome>>;
 
     /// What an environment has of a package: its latest promotion there.
     async fn latest_promotion(&self, name: &PackageName, env: &Env) -> Result<Option<Promotion>>;
