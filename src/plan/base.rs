@@ -5,6 +5,7 @@
 
 use crate::model::decision::Reason;
 use crate::model::edge::EdgeRange;
+use crate::model::package::Cause;
 use crate::semver::Version;
 use crate::store::Dependent;
 
@@ -73,6 +74,66 @@ pub fn among(
     })
 }
 
+/// What several parents of a wave come to together (H23).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The base: the highest of those that the parents choose by themselves.
+    pub base: Version,
+    /// The range by which it lets the first of them in.
+    pub range: String,
+    /// [`Reason::Admitted`] or [`Reason::OlderAdmitted`].
+    pub reason: Reason,
+    /// The parents that it lets in, in the order given.
+    pub causes: Vec<Cause>,
+    /// The others, and why.
+    pub out: Vec<(Cause, Reason)>,
+}
+
+/// Decides between the answers of several parents: a parent whose own base is lower is not let in by the higher one, or
+/// that would have been its base too. If no parent reaches the dependent: why each of them does not.
+pub fn across(
+    answers: impl IntoIterator<Item = (Cause, Base)>,
+) -> Result<Chosen, Vec<(Cause, Reason)>> {
+    let mut chosen: Option<Chosen> = None;
+    let mut out = Vec::new();
+    let mut lower = Vec::new();
+    for (cause, answer) in answers {
+        match answer {
+            Base::Skip(reason) => out.push((cause, reason)),
+            Base::NeedsRanges => out.push((cause, Reason::OutOfRange)),
+            Base::Rebuild {
+                base,
+                range,
+                reason,
+            } => match &mut chosen {
+                Some(one) if one.base == base => one.causes.push(cause),
+                Some(one) if one.base > base => lower.push(cause),
+                _ => {
+                    let before = chosen.replace(Chosen {
+                        base,
+                        range,
+                        reason,
+                        causes: vec![cause],
+                        out: Vec::new(),
+                    });
+                    lower.extend(before.into_iter().flat_map(|one| one.causes));
+                }
+            },
+        }
+    }
+    match chosen {
+        None => Err(out),
+        Some(mut chosen) => {
+            let reason = Reason::OutOfRangeForBase {
+                base: chosen.base.clone(),
+            };
+            out.extend(lower.into_iter().map(|cause| (cause, reason.clone())));
+            chosen.out = out;
+            Ok(chosen)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +179,37 @@ mod tests {
             among(&child, &ranges, &v("7.0.0"), None),
             Base::Skip(Reason::OutOfRange)
         );
+    }
+
+    #[test]
+    fn h23_the_highest_base_decides_and_the_others_are_out_of_range_for_it() {
+        let cause = |name: &str| Cause {
+            parent: crate::model::name::PackageName::parse(name).unwrap(),
+            version: v("1.0.0"),
+            origin: None,
+        };
+        let base = |base: &str, reason| Base::Rebuild {
+            base: v(base),
+            range: "^1.0.0".into(),
+            reason,
+        };
+        let answers = [
+            (cause("a"), base("5.0.0", Reason::OlderAdmitted)),
+            (cause("b"), base("6.0.0", Reason::Admitted)),
+            (cause("c"), Base::Skip(Reason::OutOfRange)),
+            (cause("d"), base("6.0.0", Reason::Admitted)),
+        ];
+        let chosen = across(answers).unwrap();
+        assert_eq!(chosen.base, v("6.0.0"));
+        assert_eq!(chosen.reason, Reason::Admitted);
+        assert_eq!(chosen.causes, [cause("b"), cause("d")]);
+        let lower = Reason::OutOfRangeForBase { base: v("6.0.0") };
+        assert_eq!(
+            chosen.out,
+            [(cause("c"), Reason::OutOfRange), (cause("a"), lower)]
+        );
+        let none = across([(cause("c"), Base::Skip(Reason::OutOfRange))]);
+        assert_eq!(none, Err(vec![(cause("c"), Reason::OutOfRange)]));
     }
 
     #[test]
