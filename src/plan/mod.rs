@@ -10,6 +10,7 @@
 //! * [`attach`]: which lines a published version goes with (rule 11).
 //! * [`rebuild`]: reserving a rebuild and giving a node another one (rules 9, 12).
 //! * [`import`]: what an import does to a package that had release lines elsewhere.
+//! * [`wave`]: what a wave does with a node next (rules 15-17).
 //! * [`promotion`]: what a promotion does with one pair of its line (rules 12, 13, H15).
 
 pub mod applied;
@@ -20,6 +21,7 @@ pub mod promotion;
 pub mod publish;
 pub mod rebuild;
 pub mod version;
+pub mod wave;
 
 use std::time::Duration;
 

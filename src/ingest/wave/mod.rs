@@ -1,0 +1,558 @@
+//! Waves: what happens to a node, and to those that wait for it (rules 14-17; protocol.md, WAVE and NODE).
+//!
+//! One step does it all: something became known of a node, by a column that is durable by now, and everybody who may
+//! depend on it is looked at again ([`advance`]). Who is released, skipped or held has a column then, and those that
+//! depend on *them* are looked at in turn. Nothing is counted and nothing is remembered between two steps, so a step can
+//! be repeated, and two replicas can take two steps of one wave at once: each reads after its own write, so the later one
+//! sees both (H7).
+
+mod close;
+mod follow;
+mod hint;
+mod open;
+mod operate;
+mod pairs;
+mod pending;
+mod release;
+mod settle;
+mod tick;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
+pub use hint::Hints;
+pub(super) use open::{Opening, open, planned};
+pub use operate::{Refused, Told, approve, cancel, hold, outcome, rebuild_by_hand, unhold};
+pub(super) use pending::attached;
+pub(super) use release::published;
+pub(super) use settle::{Joining, join};
+pub use tick::{Overdue, Ticked, late};
+pub(super) use {follow::end_hold, pending::join_promotion, settle::collected, tick::tick};
+
+use super::{AT_ONCE, Core, Outcome, Parents, Result, packages};
+use crate::model::decision::{Decision, Reason};
+use crate::model::id::{ChangeId, WaveId};
+use crate::model::name::PackageName;
+use crate::model::package::{Cause, Kind, RowKey};
+use crate::model::wave::{Node, NodeKey, PlanNode, Standing, Start, Wave, WaveState};
+use crate::plan::base::{self, Base};
+use crate::plan::wave::{Ready, came_late, ready, went_without};
+use crate::semver::Version;
+use crate::store::{Dependent, StoreError, Want, Write};
+
+/// How many dependents are looked at in one go.
+const PAGE: usize = 500;
+
+/// A step of a wave: what it is about, and what it has read so far.
+struct Step<'a> {
+    core: &'a Core,
+    wave: Wave,
+    /// The change that decisions are kept under.
+    change: &'a ChangeId,
+    parents: &'a mut Parents,
+    outcome: &'a mut Outcome,
+    /// Of versions: the version published by hand that they descend from.
+    origins: HashMap<(PackageName, Version), Option<Version>>,
+    /// Nodes that became terminal in this step.
+    events: VecDeque<NodeKey>,
+    /// Who went without a parent that came late, of the node that is being looked at.
+    without: BTreeSet<PackageName>,
+}
+
+/// Goes on after a node: its standing changed, or it may be released. Repeatable.
+pub(super) async fn advance(
+    core: &Core,
+    parents: &mut Parents,
+    wave: &WaveId,
+    key: &NodeKey,
+    change: Option<&ChangeId>,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let Some(wave) = core.store.wave(wave).await? else {
+        return Ok(());
+    };
+    if !matches!(wave.state, WaveState::Open | WaveState::Closed) {
+        return Ok(());
+    }
+    let of_wave = wave.change.clone();
+    let mut step = Step {
+        core,
+        change: change.unwrap_or(&of_wave),
+        wave,
+        parents,
+        outcome,
+        origins: HashMap::new(),
+        events: [key.clone()].into(),
+        without: BTreeSet::new(),
+    };
+    let mut ended = Vec::new();
+    while let Some(key) = step.events.pop_front() {
+        if step.look(&key).await? {
+            ended.push(key);
+        }
+    }
+    let wave = step.wave;
+    if wave.state == WaveState::Open && core.hints.ended(&wave, ended) {
+        close::close(core, &wave).await?;
+    }
+    Ok(())
+}
+
+impl Step<'_> {
+    fn is_open(&self) -> bool {
+        self.wave.state == WaveState::Open
+    }
+
+    /// Looks at one node and those that may wait for it; says whether it is terminal.
+    async fn look(&mut self, key: &NodeKey) -> Result<bool> {
+        let node = self.nodes(std::slice::from_ref(key)).await?.remove(key);
+        let node = node.unwrap_or_default();
+        let plan = self.plan_of(key, &node).await?;
+        if !node.standing().is_terminal() {
+            if let Some(plan) = plan {
+                self.decide(vec![plan]).await?;
+            }
+            return Ok(false);
+        }
+        let cause = match &node.published {
+            Some(version) => Some(self.cause(&key.package, version).await?),
+            None => None,
+        };
+        // Only the publishes that a wave began with reach everybody who depends on them.
+        let reaches = plan.is_some() || matches!(self.wave.start, Start::Publish { .. });
+        self.without.clear();
+        let mut after: Option<PackageName> = None;
+        loop {
+            let last = match self.wave.kind {
+                Kind::Publish => {
+                    let page = self
+                        .core
+                        .store
+                        .dependents(&key.package, after.as_ref(), PAGE)
+                        .await?;
+                    let children = Children {
+                        key,
+                        node: &node,
+                        cause: cause.as_ref(),
+                        reaches,
+                    };
+                    self.dependents(&children, &page).await?;
+                    page.last()
+                        .filter(|_| page.len() == PAGE)
+                        .map(|edge| edge.dependent.clone())
+                }
+                Kind::Promotion => self.line(key, after.as_ref()).await?,
+            };
+            if last.is_none() {
+                break;
+            }
+            after = last;
+        }
+        if let Some(cause) = &cause
+            && !self.without.is_empty()
+        {
+            follow::late_parent(self, key, cause).await?;
+        }
+        Ok(true)
+    }
+
+    /// Looks at a page of dependents of a node of a publish wave.
+    async fn dependents(&mut self, of: &Children<'_>, page: &[Dependent]) -> Result<()> {
+        let names: Vec<PackageName> = page.iter().map(|edge| edge.dependent.clone()).collect();
+        let keys: Vec<NodeKey> = names.iter().map(NodeKey::package).collect();
+        let plans = self.plans(&names).await?;
+        let nodes = self.nodes(&keys).await?;
+        let answers = match of.cause {
+            Some(cause) => self.answers(cause, page).await?,
+            None => vec![None; page.len()],
+        };
+        let mut skips = Vec::new();
+        let mut waiting = Vec::new();
+        let mut new = Vec::new();
+        for (((edge, key), plan), answer) in page.iter().zip(&keys).zip(plans).zip(answers) {
+            let node = nodes.get(key).cloned().unwrap_or_default();
+            let plan = plan.or_else(|| node.added.clone());
+            let admitted = matches!(answer, Some(Base::Rebuild { .. }));
+            if plan.is_none() && !of.reaches {
+                continue;
+            }
+            if let (Some(Base::Skip(reason)), Some(cause)) = (&answer, of.cause) {
+                skips.push(self.decision(cause, edge, reason.clone()));
+            }
+            match plan {
+                None if !admitted => {}
+                None if node.published.is_some() || edge.dependent == of.key.package => {
+                    let reason = self.back_into_origin(of.key, edge);
+                    skips.extend(of.cause.map(|cause| self.decision(cause, edge, reason)));
+                }
+                None if self.is_open() => new.push(edge.clone()),
+                None => {
+                    if came_late(of.node) {
+                        self.without.insert(edge.dependent.clone());
+                    }
+                }
+                Some(plan) if plan.cycle.contains(of.key) => {
+                    if let Some(cause) = of.cause.filter(|_| admitted) {
+                        skips.push(self.decision(cause, edge, Reason::Cycle));
+                    }
+                }
+                Some(plan) if node.standing() == Standing::Waiting => waiting.push(plan),
+                Some(plan) => {
+                    let waited_for = plan.waits_for.contains(of.key);
+                    if (waited_for && came_late(of.node)) || (!waited_for && admitted) {
+                        self.late(of, &plan, &node).await?;
+                    }
+                    self.go_on(&plan.key, &node).await?;
+                }
+            }
+        }
+        self.keep(&skips).await?;
+        for edge in new {
+            waiting.push(self.add(&edge).await?);
+        }
+        for plan in self.decide(waiting).await? {
+            // Somebody else decided it meanwhile, perhaps before this parent was there.
+            let node = self.nodes(std::slice::from_ref(&plan.key)).await?;
+            let node = node.get(&plan.key).cloned().unwrap_or_default();
+            self.late(of, &plan, &node).await?;
+            self.go_on(&plan.key, &node).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes a node that was decided if it went without this parent.
+    async fn late(&mut self, of: &Children<'_>, plan: &PlanNode, node: &Node) -> Result<()> {
+        let Some(cause) = of.cause else { return Ok(()) };
+        let with = self.built_with(&plan.key, node).await?;
+        if went_without(plan, node, with.as_ref(), of.key, &cause.version) {
+            self.without.insert(plan.key.package.clone());
+        }
+        Ok(())
+    }
+
+    /// What a node's version, or its rebuild, was built with.
+    async fn built_with(
+        &self,
+        key: &NodeKey,
+        node: &Node,
+    ) -> Result<Option<BTreeMap<PackageName, Version>>> {
+        if let Some(version) = &node.published {
+            let row = RowKey::publish(version);
+            let state = super::read(self.core, Want::rows(&key.package, vec![row])).await?;
+            return Ok(state.facts(version).and_then(|facts| facts.with.clone()));
+        }
+        let rebuild = release::of_node(self.core, &self.wave.id, key, node).await?;
+        Ok(rebuild.map(|(_, rebuild)| rebuild.with))
+    }
+
+    /// What is left to do after a node that was decided before: whoever decided it may have died (H7, H9).
+    async fn go_on(&mut self, key: &NodeKey, node: &Node) -> Result<()> {
+        match node.standing() {
+            Standing::Skipped | Standing::Held => self.events.push_back(key.clone()),
+            Standing::Released => {
+                let found = release::of_node(self.core, &self.wave.id, key, node).await?;
+                if let Some((row, rebuild)) = found
+                    && rebuild.state == crate::model::package::RebuildState::Queued
+                {
+                    let work = crate::plan::rebuild::work(&key.package, &row, &rebuild);
+                    self.outcome.work.push(work);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Releases or skips those of these nodes that have nothing to wait for any more. Returns those that somebody else
+    /// decided.
+    async fn decide(&mut self, waiting: Vec<PlanNode>) -> Result<Vec<PlanNode>> {
+        if waiting.is_empty() || !self.is_open() {
+            return Ok(Vec::new());
+        }
+        let mut wanted: Vec<NodeKey> = waiting
+            .iter()
+            .flat_map(|plan| &plan.waits_for)
+            .cloned()
+            .collect();
+        wanted.sort();
+        wanted.dedup();
+        let nodes = self.nodes(&wanted).await?;
+        let mut released = Vec::new();
+        for plan in waiting {
+            match ready(&plan, &nodes) {
+                Ready::Waits(_) => {}
+                Ready::Release(published) => released.push((plan, published)),
+                Ready::Skip(reason) => self.skip(&plan, reason).await?,
+            }
+        }
+        if released.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.wave.kind {
+            Kind::Publish => self.release(released).await,
+            Kind::Promotion => self.send_pairs(released).await,
+        }
+    }
+
+    /// Ends a node that is not rebuilt in this wave.
+    async fn skip(&mut self, plan: &PlanNode, reason: Reason) -> Result<()> {
+        let decision = self.decision_of(plan, reason.clone()).await?;
+        let node = Node {
+            skipped: Some(reason),
+            ..Node::default()
+        };
+        self.end(&plan.key, node, decision).await
+    }
+
+    /// Keeps why a node ended, then that it did; those that wait for it are looked at next.
+    async fn end(&mut self, key: &NodeKey, node: Node, decision: Decision) -> Result<()> {
+        let writes = vec![
+            Write::Decision(self.change.clone(), Box::new(decision)),
+            Write::Node(self.wave.id.clone(), key.clone(), node),
+        ];
+        self.core.store.write(writes).await?;
+        self.outcome.skips += 1;
+        self.events.push_back(key.clone());
+        Ok(())
+    }
+
+    /// A decision about a node that no parent version led to: on behalf of the first that it waited for.
+    async fn decision_of(&self, plan: &PlanNode, reason: Reason) -> Result<Decision> {
+        let first = plan.waits_for.first().unwrap_or(&plan.key);
+        let version = match &first.version {
+            Some(version) => version.clone(),
+            None => self
+                .plans(std::slice::from_ref(&first.package))
+                .await?
+                .pop()
+                .flatten()
+                .map_or_else(|| plan.base.clone(), |plan| plan.version.unwrap_or(plan.base)),
+        };
+        Ok(Decision {
+            dependent: plan.key.package.clone(),
+            wave: self.wave.id.clone(),
+            env: self.wave.env.clone(),
+            parent: first.package.clone(),
+            parent_version: version,
+            also: Vec::new(),
+            range: None,
+            top: None,
+            base: Some(plan.base.clone()),
+            version: None,
+            rebuild: None,
+            reason,
+            flags: Vec::new(),
+        })
+    }
+
+    /// A dependent that appeared, or came to be reached, since the wave began (H16). It waits only for nodes of the plan,
+    /// so nothing ever waits in a circle.
+    async fn add(&mut self, edge: &Dependent) -> Result<PlanNode> {
+        let want = Want {
+            top_edges: true,
+            ..Want::statics(&edge.dependent)
+        };
+        let state = super::read(self.core, want).await?;
+        let declared: Vec<PackageName> = state
+            .top
+            .iter()
+            .flat_map(|top| &top.edges)
+            .map(|edge| edge.parent.clone())
+            .filter(|parent| *parent != edge.dependent)
+            .collect();
+        let plans = self.plans(&declared).await?;
+        let keys: Vec<NodeKey> = declared.iter().map(NodeKey::package).collect();
+        let nodes = self.nodes(&keys).await?;
+        let mut waits_for = Vec::new();
+        let mut level = 1;
+        for (key, plan) in keys.iter().zip(plans) {
+            let origin = nodes.get(key).is_some_and(|node| node.published.is_some());
+            if plan.is_some() || origin {
+                waits_for.push(key.clone());
+            }
+            level = level.max(plan.map_or(1, |plan| plan.level + 1));
+        }
+        let key = NodeKey::package(&edge.dependent);
+        let added = PlanNode {
+            key: key.clone(),
+            waits_for,
+            cycle: Vec::new(),
+            level,
+            base: edge.top.clone(),
+            version: None,
+            seed: None,
+        };
+        self.add_node(added).await
+    }
+
+    /// Makes a node part of the wave; whoever was first says what it waits for.
+    async fn add_node(&mut self, added: PlanNode) -> Result<PlanNode> {
+        let key = added.key.clone();
+        let node = Node {
+            added: Some(added.clone()),
+            ..Node::default()
+        };
+        let write = Write::Node(self.wave.id.clone(), key.clone(), node);
+        self.core.store.write(vec![write]).await?;
+        self.core.hints.added(&self.wave.id);
+        let nodes = self.nodes(std::slice::from_ref(&key)).await?;
+        let there = nodes.get(&key).and_then(|node| node.added.clone());
+        Ok(there.unwrap_or(added))
+    }
+
+    /// Why a dependent that the wave began with is not rebuilt in it.
+    fn back_into_origin(&self, key: &NodeKey, edge: &Dependent) -> Reason {
+        let Start::Publish { origins } = &self.wave.start else {
+            return Reason::Cycle;
+        };
+        let other = |cause: &Cause| cause.parent != edge.dependent && cause.parent != key.package;
+        let is_origin = origins.iter().any(|cause| cause.parent == key.package);
+        if edge.dependent != key.package && (is_origin || origins.iter().any(other)) {
+            Reason::AlreadyInWave
+        } else {
+            Reason::Cycle
+        }
+    }
+
+    /// What each of these dependents would be rebuilt from for that parent.
+    async fn answers(&self, cause: &Cause, page: &[Dependent]) -> Result<Vec<Option<Base>>> {
+        let pairs: Vec<(Cause, Dependent)> = page
+            .iter()
+            .map(|edge| (cause.clone(), edge.clone()))
+            .collect();
+        let answers = bases(self.core, &pairs).await?;
+        Ok(answers.into_iter().map(Some).collect())
+    }
+
+    fn decision(&self, cause: &Cause, edge: &Dependent, reason: Reason) -> Decision {
+        Decision {
+            dependent: edge.dependent.clone(),
+            wave: self.wave.id.clone(),
+            env: self.wave.env.clone(),
+            parent: cause.parent.clone(),
+            parent_version: cause.version.clone(),
+            also: Vec::new(),
+            range: edge.range.clone(),
+            top: Some(edge.top.clone()),
+            base: None,
+            version: None,
+            rebuild: None,
+            reason,
+            flags: Vec::new(),
+        }
+    }
+
+    /// Keeps decisions that nothing follows from.
+    async fn keep(&mut self, decisions: &[Decision]) -> Result<()> {
+        if decisions.is_empty() {
+            return Ok(());
+        }
+        self.outcome.skips += u32::try_from(decisions.len()).unwrap_or(u32::MAX);
+        let writes = decisions
+            .iter()
+            .map(|one| Write::Decision(self.change.clone(), Box::new(one.clone())));
+        Ok(self.core.store.write(writes.collect()).await?)
+    }
+
+    async fn nodes(&self, keys: &[NodeKey]) -> Result<BTreeMap<NodeKey, Node>> {
+        let mut all = BTreeMap::new();
+        for some in keys.chunks(super::SLICE) {
+            let nodes = self.core.store.nodes(&self.wave.id, some).await?;
+            all.extend(some.iter().cloned().zip(nodes));
+        }
+        Ok(all)
+    }
+
+    async fn plans(&self, names: &[PackageName]) -> Result<Vec<Option<PlanNode>>> {
+        let Some(plan) = &self.wave.plan else {
+            return Ok(vec![None; names.len()]);
+        };
+        let mut all = Vec::with_capacity(names.len());
+        for some in names.chunks(super::SLICE) {
+            let rows = self.core.store.plan_nodes(&self.wave.id, plan, some);
+            all.extend(rows.await?);
+        }
+        Ok(all)
+    }
+
+    /// The plan row of a node, also of one that was added; `None` of what the wave began with.
+    async fn plan_of(&self, key: &NodeKey, node: &Node) -> Result<Option<PlanNode>> {
+        let row = self
+            .plans(std::slice::from_ref(&key.package))
+            .await?
+            .pop()
+            .flatten();
+        Ok(row
+            .filter(|row| row.key == *key)
+            .or_else(|| node.added.clone()))
+    }
+
+    /// A version of a parent in the wave, with the version that it descends from.
+    async fn cause(&mut self, parent: &PackageName, version: &Version) -> Result<Cause> {
+        let mut causes = self
+            .causes(vec![(parent.clone(), version.clone())])
+            .await?;
+        Ok(causes.pop().unwrap_or_else(|| Cause {
+            parent: parent.clone(),
+            version: version.clone(),
+            origin: None,
+        }))
+    }
+
+    async fn causes(&mut self, versions: Vec<(PackageName, Version)>) -> Result<Vec<Cause>> {
+        let missing: BTreeSet<_> = versions
+            .iter()
+            .filter(|one| !self.origins.contains_key(*one))
+            .cloned()
+            .collect();
+        let missing: Vec<_> = missing.into_iter().collect();
+        let wants: Vec<Want> = missing
+            .iter()
+            .map(|(name, version)| Want::rows(name, vec![RowKey::publish(version)]))
+            .collect();
+        let states = packages(self.core, &wants).await?;
+        for (one, state) in missing.into_iter().zip(states) {
+            let origin = state.facts(&one.1).and_then(|facts| facts.origin.clone());
+            self.origins.insert(one, origin);
+        }
+        let cause = |one: (PackageName, Version)| Cause {
+            origin: self.origins.get(&one).cloned().flatten(),
+            parent: one.0,
+            version: one.1,
+        };
+        Ok(versions.into_iter().map(cause).collect())
+    }
+}
+
+/// Of whom the dependents are looked at.
+struct Children<'a> {
+    key: &'a NodeKey,
+    node: &'a Node,
+    /// The version that was published, if one was.
+    cause: Option<&'a Cause>,
+    /// Whether it reaches those that the plan does not have.
+    reaches: bool,
+}
+
+/// The base that each dependent would be rebuilt from for that parent, in the order given.
+async fn bases(core: &Core, pairs: &[(Cause, Dependent)]) -> Result<Vec<Base>> {
+    let mut answers: Vec<Base> = pairs
+        .iter()
+        .map(|(cause, edge)| base::of_top(edge, &cause.version, cause.origin.as_ref()))
+        .collect();
+    let unclear: Vec<usize> = (0..pairs.len())
+        .filter(|at| answers[*at] == Base::NeedsRanges)
+        .collect();
+    let ranges = stream::iter(unclear).map(async |at| {
+        let (cause, edge) = &pairs[at];
+        let ranges = core.store.ranges(&cause.parent, &edge.dependent).await?;
+        let base = base::among(edge, &ranges, &cause.version, cause.origin.as_ref());
+        Ok::<_, StoreError>((at, base))
+    });
+    let ranges: Vec<_> = ranges.buffer_unordered(AT_ONCE).try_collect().await?;
+    for (at, base) in ranges {
+        answers[at] = base;
+    }
+    Ok(answers)
+}

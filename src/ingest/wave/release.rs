@@ -1,0 +1,451 @@
+//! Releasing nodes of a publish wave: the base, the version, the rebuild (rules 8, 9, 15; H10, H16, H23).
+//!
+//! A node is decided when it is released, with the versions that were really published; the plan only said whom to wait
+//! for.
+
+use std::collections::BTreeMap;
+
+use super::super::{Core, REFUSALS, Result, contention, declared, read};
+use super::Step;
+use crate::model::decision::{Decision, Reason};
+use crate::model::edge::Edge;
+use crate::model::id::{RebuildId, WaveId};
+use crate::model::name::PackageName;
+use crate::model::package::{Cause, PackageState, Rebuild, RowKey};
+use crate::model::wave::{Hold, Node, NodeKey, PlanNode, Start};
+use crate::model::work::Work;
+use crate::plan::Increment;
+use crate::plan::base::{Chosen, across};
+use crate::plan::rebuild::{self, Wanted};
+use crate::plan::wave::{Covers, covers};
+use crate::semver::Version;
+use crate::store::{Committed, Dependent, Published, Want, Write};
+
+/// How long a node waits for what a publish by hand of its package decides.
+const UNDECIDED: i64 = 100;
+
+/// A node that is released: what it is rebuilt for, and from what.
+struct Release {
+    plan: PlanNode,
+    chosen: Chosen,
+    /// The dependent's row for the first cause.
+    edge: Option<Dependent>,
+}
+
+/// A rebuild that is durable in its package and has yet to be made findable.
+struct Reserved {
+    name: PackageName,
+    key: RowKey,
+    rebuild: Rebuild,
+}
+
+/// What one try to reserve rebuilds left.
+#[derive(Default)]
+struct Left {
+    refused: Vec<Release>,
+    /// Decided by somebody else.
+    decided: Vec<PlanNode>,
+}
+
+impl Step<'_> {
+    /// Decides these nodes, each with the parents that it waited for and that were published. Returns those that somebody
+    /// else decided meanwhile.
+    pub(super) async fn release(
+        &mut self,
+        nodes: Vec<(PlanNode, Vec<(NodeKey, Version)>)>,
+    ) -> Result<Vec<PlanNode>> {
+        let mut open = self.choose(nodes).await?;
+        let mut reserved = Vec::new();
+        let mut decided = Vec::new();
+        for _ in 0..REFUSALS {
+            if open.is_empty() {
+                break;
+            }
+            let left = self.reserve(open, &mut reserved).await?;
+            decided.extend(left.decided);
+            open = left.refused;
+        }
+        if let Some(one) = open.first() {
+            return Err(contention(&one.plan.key.package));
+        }
+        self.put(&reserved).await?;
+        Ok(decided)
+    }
+
+    /// Works out causes and base of each; those that are held, or that no parent reaches any more, end here.
+    async fn choose(
+        &mut self,
+        nodes: Vec<(PlanNode, Vec<(NodeKey, Version)>)>,
+    ) -> Result<Vec<Release>> {
+        let names: Vec<PackageName> = nodes
+            .iter()
+            .map(|(plan, _)| plan.key.package.clone())
+            .collect();
+        let holds = self.core.store.holds(&names).await?;
+        let now = self.core.clock.now();
+        let mut asked: Vec<(PlanNode, Vec<Cause>, Option<Hold>)> = Vec::new();
+        for ((plan, published), holds) in nodes.into_iter().zip(holds) {
+            let versions = published
+                .into_iter()
+                .map(|(key, version)| (key.package, version));
+            let mut causes = self.causes(versions.collect()).await?;
+            for cause in plan.seed.iter().flatten() {
+                if causes.iter().all(|one| one.parent != cause.parent) {
+                    causes.push(cause.clone());
+                }
+            }
+            causes.sort();
+            let mut holds = holds.into_iter().filter(|hold| hold.holds(now));
+            let held = holds.find(|hold| match &hold.parent {
+                None => true,
+                Some(parent) => {
+                    causes.retain(|cause| cause.parent != *parent);
+                    causes.is_empty()
+                }
+            });
+            asked.push((plan, causes, held));
+        }
+        let pairs: Vec<(PackageName, PackageName)> = asked
+            .iter()
+            .flat_map(|(plan, causes, _)| {
+                causes
+                    .iter()
+                    .map(|cause| (cause.parent.clone(), plan.key.package.clone()))
+            })
+            .collect();
+        let mut rows = self.core.store.edges(&pairs).await?.into_iter();
+        let mut edges: Vec<Vec<(Cause, Dependent)>> = Vec::new();
+        for (_, causes, _) in &asked {
+            let of_node = causes.iter().filter_map(|cause| {
+                let row = rows.next().flatten()?;
+                Some((cause.clone(), row))
+            });
+            edges.push(of_node.collect());
+        }
+        let flat: Vec<(Cause, Dependent)> = edges.iter().flatten().cloned().collect();
+        let mut answers = super::bases(self.core, &flat).await?.into_iter();
+        let mut released = Vec::new();
+        for ((plan, causes, held), edges) in asked.into_iter().zip(edges) {
+            let answers: Vec<_> = edges
+                .iter()
+                .filter_map(|(cause, _)| Some((cause.clone(), answers.next()?)))
+                .collect();
+            if let Some(hold) = held {
+                self.hold(&plan, &causes, edges.first().map(|one| &one.1), hold)
+                    .await?;
+                continue;
+            }
+            let edge_of = |cause: &Cause| {
+                let found = edges.iter().find(|(one, _)| one == cause);
+                found.map(|(_, edge)| edge.clone())
+            };
+            match across(answers) {
+                Ok(chosen) => {
+                    let edge = chosen.causes.first().and_then(edge_of);
+                    for (cause, reason) in &chosen.out {
+                        if matches!(reason, Reason::OutOfRangeForBase { .. })
+                            && let Some(edge) = edge_of(cause)
+                        {
+                            let skip = self.decision(cause, &edge, reason.clone());
+                            self.keep(&[skip]).await?;
+                        }
+                    }
+                    released.push(Release { plan, chosen, edge });
+                }
+                Err(_) if plan.seed.is_some() => {
+                    released.extend(self.anyway(plan, causes).await?);
+                }
+                Err(reasons) => {
+                    let reason = match reasons.into_iter().next() {
+                        // Those who asked for it heard it already; here it is why the node ends.
+                        Some((_, reason)) if self.is_single(&plan) => reason,
+                        _ => Reason::NoLongerReached,
+                    };
+                    self.skip(&plan, reason).await?;
+                }
+            }
+        }
+        Ok(released)
+    }
+
+    fn is_single(&self, plan: &PlanNode) -> bool {
+        plan.waits_for.len() == 1
+    }
+
+    /// A rebuild that is wanted whatever the parents say: from the highest version.
+    async fn anyway(&self, plan: PlanNode, causes: Vec<Cause>) -> Result<Option<Release>> {
+        let state = read(self.core, Want::statics(&plan.key.package)).await?;
+        let Some(top) = state.top else {
+            return Ok(None);
+        };
+        let reason = match self.wave.start {
+            Start::HoldEnded { .. } => Reason::HoldEnded,
+            _ => Reason::ByHand,
+        };
+        Ok(Some(Release {
+            plan,
+            chosen: Chosen {
+                base: top.version,
+                range: String::new(),
+                reason,
+                causes,
+                out: Vec::new(),
+            },
+            edge: None,
+        }))
+    }
+
+    async fn hold(
+        &mut self,
+        plan: &PlanNode,
+        causes: &[Cause],
+        edge: Option<&Dependent>,
+        hold: Hold,
+    ) -> Result<()> {
+        let reason = Reason::Held {
+            hold: hold.id.clone(),
+            owner: hold.owner,
+            until: hold.expires,
+        };
+        let decision = match (causes.first(), edge) {
+            (Some(cause), Some(edge)) => self.decision(cause, edge, reason),
+            _ => self.decision_of(plan, reason).await?,
+        };
+        let node = Node {
+            held: Some(hold.id),
+            ..Node::default()
+        };
+        self.end(&plan.key, node, decision).await
+    }
+
+    /// Tries to reserve a rebuild for each.
+    async fn reserve(
+        &mut self,
+        open: Vec<Release>,
+        reserved: &mut Vec<Reserved>,
+    ) -> Result<Left> {
+        let core = self.core;
+        let wants: Vec<Want> = open
+            .iter()
+            .map(|one| {
+                let name = &one.plan.key.package;
+                rebuild::want(name, &one.chosen.base, &self.wave.id, &core.rules)
+            })
+            .collect();
+        let states = super::packages(core, &wants).await?;
+        // After the partitions: a rebuild that left `open` because its notice came has its node by then.
+        let keys: Vec<NodeKey> = open.iter().map(|one| one.plan.key.clone()).collect();
+        let nodes = self.nodes(&keys).await?;
+
+        let mut left = Left::default();
+        let mut new = Vec::new();
+        for (one, state) in open.into_iter().zip(states) {
+            if let Some(own) = in_open(&state, &self.wave.id) {
+                reserved.push(own);
+                continue;
+            }
+            let node = nodes.get(&one.plan.key).cloned().unwrap_or_default();
+            if node.released.is_some() || node.standing().is_terminal() {
+                left.decided.push(one.plan);
+                continue;
+            }
+            let base = state.facts(&one.chosen.base);
+            let covered = base.map_or(Covers::NotAll, |base| covers(base, &one.chosen.causes));
+            match covered {
+                Covers::All => {
+                    self.replaced(&one).await?;
+                    continue;
+                }
+                Covers::Undecided => {
+                    let due = core.clock.now() + UNDECIDED;
+                    let why = format!("undecided-{due}");
+                    let work = Work::advance(&self.wave.id, &one.plan.key, &why, due);
+                    core.store.write(vec![Write::Work(work.clone())]).await?;
+                    self.outcome.work.push(work);
+                    continue;
+                }
+                Covers::NotAll => {}
+            }
+            let edges = declared(core, &state, &one.chosen.base).await?;
+            new.push((one, state, edges));
+        }
+        let all: Vec<&Edge> = new.iter().flat_map(|(_, _, edges)| edges).collect();
+        self.parents.foresee(core, &all).await?;
+
+        let mut trying = Vec::new();
+        let mut commits = Vec::new();
+        for (one, state, edges) in new {
+            let wanted = self.wanted(&one, &state, &edges).await?;
+            let published = published(core, &state.name).await?;
+            match rebuild::reserve(&state, &wanted, &core.rules, &published) {
+                Some(reservation) => {
+                    commits.push(reservation.commit.clone());
+                    trying.push((one, reservation));
+                }
+                None => self.skip(&one.plan, Reason::NoVersionLeft).await?,
+            }
+        }
+        if commits.is_empty() {
+            return Ok(left);
+        }
+        let answers = core.store.commit(commits).await?;
+        for ((one, reservation), answer) in trying.into_iter().zip(answers) {
+            match answer {
+                Committed::Applied => reserved.push(Reserved {
+                    name: one.plan.key.package.clone(),
+                    key: reservation.key,
+                    rebuild: reservation.rebuild,
+                }),
+                Committed::Refused => left.refused.push(one),
+            }
+        }
+        Ok(left)
+    }
+
+    async fn wanted(
+        &mut self,
+        one: &Release,
+        state: &PackageState,
+        edges: &[Edge],
+    ) -> Result<Wanted> {
+        let mut with = BTreeMap::new();
+        for edge in edges.iter().filter(|edge| edge.parent != state.name) {
+            let highest = self.parents.highest(self.core, &edge.parent, &edge.range);
+            if let Some(version) = highest.await? {
+                with.insert(edge.parent.clone(), version);
+            }
+        }
+        let Chosen {
+            base,
+            range,
+            reason,
+            causes,
+            out: _,
+        } = &one.chosen;
+        let mut decision = match (causes.first(), &one.edge) {
+            (Some(cause), Some(edge)) => self.decision(cause, edge, reason.clone()),
+            (Some(cause), None) => Decision {
+                parent: cause.parent.clone(),
+                parent_version: cause.version.clone(),
+                ..self.decision_of(&one.plan, reason.clone()).await?
+            },
+            (None, _) => self.decision_of(&one.plan, reason.clone()).await?,
+        };
+        decision.also = causes.iter().skip(1).cloned().collect();
+        decision.base = Some(base.clone());
+        decision.range = Some(range.clone()).filter(|range| !range.is_empty());
+        Ok(Wanted {
+            id: RebuildId::fresh(),
+            change: self.change.clone(),
+            decision,
+            base: base.clone(),
+            cause: causes.clone(),
+            with,
+            promote: self.wave.promote,
+            now: self.core.clock.now(),
+        })
+    }
+
+    /// A version published by hand meanwhile was built with everything that the node waited for: it takes its place
+    /// (H10).
+    async fn replaced(&mut self, one: &Release) -> Result<()> {
+        let version = one.chosen.base.clone();
+        let reason = crate::plan::publish::replaced_by(&version);
+        let decision = match (one.chosen.causes.first(), &one.edge) {
+            (Some(cause), Some(edge)) => self.decision(cause, edge, reason),
+            _ => self.decision_of(&one.plan, reason).await?,
+        };
+        let node = Node {
+            published: Some(version),
+            ..Node::default()
+        };
+        self.end(&one.plan.key, node, decision).await
+    }
+
+    /// Makes reserved rebuilds findable and puts their work.
+    async fn put(&mut self, reserved: &[Reserved]) -> Result<()> {
+        if reserved.is_empty() {
+            return Ok(());
+        }
+        let now = self.core.clock.now();
+        let mut writes = Vec::new();
+        let mut work = Vec::new();
+        for Reserved { name, key, rebuild } in reserved {
+            let node = Node {
+                released: Some(rebuild.id.clone()),
+                ..Node::default()
+            };
+            writes.push(Write::Rebuild(rebuild::index(name, key, rebuild, now)));
+            writes.push(Write::Node(
+                self.wave.id.clone(),
+                NodeKey::package(name),
+                node,
+            ));
+            let decision = Box::new(rebuild.decision.clone());
+            writes.push(Write::Decision(rebuild.change.clone(), decision));
+            if !rebuild.state.is_ended() {
+                work.push(rebuild::work(name, key, rebuild));
+            }
+        }
+        writes.extend(work.iter().cloned().map(Write::Work));
+        self.core.store.write(writes).await?;
+        let own = reserved
+            .iter()
+            .filter(|one| one.rebuild.change == *self.change);
+        self.outcome.rebuilds += u32::try_from(own.count()).unwrap_or(u32::MAX);
+        self.outcome.work.extend(work);
+        Ok(())
+    }
+}
+
+/// The rebuild that the package holds for the wave, whoever reserved it: what follows may not be there.
+fn in_open(state: &PackageState, wave: &WaveId) -> Option<Reserved> {
+    let key = RowKey::publish(state.open.get(wave)?);
+    let rebuild = state.row(&key)?.rebuild.clone()?;
+    Some(Reserved {
+        name: state.name.clone(),
+        key,
+        rebuild,
+    })
+}
+
+/// The rebuild of a node that was released, with its row: the one that the wave waits for, or the one that it waited for
+/// when it was released.
+pub(super) async fn of_node(
+    core: &Core,
+    wave: &WaveId,
+    key: &NodeKey,
+    node: &Node,
+) -> Result<Option<(RowKey, Rebuild)>> {
+    if key.version.is_none() {
+        let want = Want {
+            open: crate::store::WantOpen::Of(wave.clone()),
+            ..Want::statics(&key.package)
+        };
+        let state = read(core, want).await?;
+        if let Some(own) = in_open(&state, wave) {
+            return Ok(Some((own.key, own.rebuild)));
+        }
+    }
+    let Some(id) = &node.released else {
+        return Ok(None);
+    };
+    let index = core.store.rebuilds(std::slice::from_ref(id)).await?;
+    let Some(index) = index.into_iter().next().flatten() else {
+        return Ok(None);
+    };
+    let state = read(core, Want::rows(&key.package, vec![index.key.clone()])).await?;
+    let rebuild = state.row(&index.key).and_then(|row| row.rebuild.clone());
+    Ok(rebuild
+        .filter(|rebuild| rebuild.id == *id)
+        .map(|rebuild| (index.key, rebuild)))
+}
+
+/// All published versions, where the increment looks at them.
+pub(in super::super) async fn published(core: &Core, name: &PackageName) -> Result<Vec<Published>> {
+    match core.rules.increment {
+        Increment::Prerelease => Ok(Vec::new()),
+        Increment::Patch => Ok(core.store.published(name).await?),
+    }
+}
+
