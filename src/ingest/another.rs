@@ -1,6 +1,7 @@
 //! Giving a node another version: its own turned out to be somebody else's (H11, H12).
 
-use super::{Core, REFUSALS, Result, contention, reach::published, read};
+use super::wave::published;
+use super::{Core, REFUSALS, Result, contention, read};
 use crate::model::id::RebuildId;
 use crate::model::package::{PackageState, RebuildState, RowKey};
 use crate::model::work::Work;

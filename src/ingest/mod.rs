@@ -12,8 +12,9 @@ mod another;
 mod import;
 mod promotion;
 mod publish;
-mod reach;
+mod explore;
 mod waiting;
+pub mod wave;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use crate::model::edge::{Edge, EdgeRange, edges};
 use crate::model::id::{ChangeId, Digest};
 use crate::model::name::PackageName;
 use crate::model::package::{Kind, Millis, PackageState, RowKey, Top};
-use crate::model::work::Work;
+use crate::model::work::{Job, Work};
 use crate::plan::Rules;
 use crate::plan::attach::{Highest, highest_admitted};
 use crate::plan::publish::Described;
@@ -46,6 +47,20 @@ pub struct Core {
     pub rules: Arc<Rules>,
     /// The time.
     pub clock: Clock,
+    /// Which waves may have ended.
+    pub hints: Arc<wave::Hints>,
+}
+
+impl Core {
+    /// What every step needs.
+    pub fn new(store: Arc<dyn Store>, rules: Arc<Rules>, clock: Clock) -> Self {
+        Self {
+            store,
+            rules,
+            clock,
+            hints: Arc::default(),
+        }
+    }
 }
 
 /// Tells the time; a value, so that a test can move it.
@@ -121,7 +136,7 @@ pub async fn plan(core: &Core, id: &ChangeId, digest: &Digest) -> Result<Vec<Wor
     };
     let planned = Planned {
         at: core.clock.now(),
-        verdict: outcome.verdict,
+        verdict: outcome.verdict.unwrap_or(Verdict::Opened),
         rebuilds: outcome.rebuilds,
         skips: outcome.skips,
     };
@@ -136,22 +151,59 @@ pub async fn plan(core: &Core, id: &ChangeId, digest: &Digest) -> Result<Vec<Wor
 }
 
 /// What planning a change came to.
+#[derive(Default)]
 struct Outcome {
-    verdict: Verdict,
+    /// What the change is; `None` where there is no change.
+    verdict: Option<Verdict>,
     work: Vec<Work>,
     rebuilds: u32,
     skips: u32,
 }
 
 impl Outcome {
-    fn new(verdict: Verdict) -> Self {
+    fn of(verdict: Verdict) -> Self {
         Self {
-            verdict,
-            work: Vec::new(),
-            rebuilds: 0,
-            skips: 0,
+            verdict: Some(verdict),
+            ..Self::default()
         }
     }
+}
+
+/// What an item of work that sends nothing came to.
+#[derive(Default)]
+pub struct Handled {
+    /// The work that follows.
+    pub work: Vec<Work>,
+    /// Rebuilds that passed their deadline: to be recovered (H17), or else given up by [`wave::late`].
+    pub overdue: Vec<wave::Overdue>,
+}
+
+/// Does an item of work that sends nothing: everything that follows from it is durable when this answers. Repeatable.
+pub async fn handle(core: &Core, item: &Work) -> Result<Handled> {
+    let mut handled = Handled::default();
+    match &item.job {
+        Job::Plan { change, digest } => handled.work = plan(core, change, digest).await?,
+        Job::Advance { wave, key } => {
+            let mut outcome = Outcome::default();
+            let mut parents = Parents::default();
+            wave::advance(core, &mut parents, wave, key, None, &mut outcome).await?;
+            handled.work = outcome.work;
+        }
+        Job::Tick { wave } => {
+            let ticked = wave::tick(core, wave).await?;
+            handled.work = ticked.work;
+            handled.overdue = ticked.overdue;
+        }
+        Job::Collected { wave } => handled.work = wave::collected(core, wave).await?,
+        Job::Attached { wave, line, key } => {
+            handled.work = wave::join_promotion(core, wave, line, key, item).await?;
+        }
+        Job::HoldEnds { hold } => {
+            handled.work = wave::end_hold(core, &item.package, hold).await?;
+        }
+        Job::Send { .. } => {}
+    }
+    Ok(handled)
 }
 
 /// A version as the rules see it.

@@ -1,14 +1,19 @@
 //! Planning a publish (rules 7, 8, 11).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::reach::{Reach, reach};
-use super::{Core, Outcome, Parents, REFUSALS, Result, another, contention, packages, read};
+use super::explore::{Origin, explore};
+use super::{Core, Outcome, Parents, REFUSALS, Result, another, contention, packages, read, wave};
 use crate::model::change::{Change, Verdict};
+use crate::model::decision::Decision;
 use crate::model::edge::{Edge, EdgeRange};
 use crate::model::id::{ChangeId, WaveId};
 use crate::model::name::PackageName;
-use crate::model::package::{Cause, Facts, Millis, PackageState, RebuildState, RowKey, Stamp};
+use crate::model::package::{
+    Cause, Facts, Kind, Millis, PackageState, RebuildState, RowKey, Stamp,
+};
+use crate::model::wave::Start;
+use crate::plan::Confirm;
 use crate::plan::applied::applied;
 use crate::plan::attach::{self, Settling};
 use crate::plan::publish::{self, Described, Source, Step};
@@ -30,11 +35,11 @@ pub(super) async fn plan(
     let source = Source::Notice(change.id.clone());
     let (state, facts) = establish(core, described, &source, json).await?;
     if let Some(of) = long_ago(core, change, &facts) {
-        return Ok(Outcome::new(Verdict::Duplicate { of }));
+        return Ok(Outcome::of(Verdict::Duplicate { of }));
     }
     if facts.notice.as_ref() != Some(&change.id) {
         // It was published under another tag before, and stays what it is (rule 1).
-        return Ok(Outcome::new(verdict_of_repeat(change, &facts)));
+        return Ok(Outcome::of(verdict_of_repeat(change, &facts)));
     }
     let edges = publish::edge_projections(&state, described, &facts);
     project(core, facts.stamp, edges).await?;
@@ -49,7 +54,7 @@ pub(super) async fn plan(
         .cloned();
     let waves: Vec<WaveId> = match &answered {
         Some(rebuild) => rebuild.waves.iter().cloned().collect(),
-        None => vec![WaveId::from(&change.id)],
+        None => Vec::new(),
     };
 
     let mut parents = Parents::default();
@@ -65,50 +70,190 @@ pub(super) async fn plan(
     let stamped = |stamp: Stamp| move |one: Projection| Write::Projection(stamp, one);
     let lines = publish::line_projections(&state, &described.version, &facts);
     let attachments = attach::projections(&state, &described.version, &facts);
-    let mut writes: Vec<Write> = lines
+    let writes: Vec<Write> = lines
         .into_iter()
         .map(stamped(facts.stamp))
         .chain(attachments.into_iter().map(stamped(facts.attach_stamp)))
         .collect();
-    if described.tag.is_none() {
-        let node = Node {
-            published: Some(described.version.clone()),
-            ..Node::default()
-        };
-        let key = NodeKey {
-            package: described.name.clone(),
-            version: None,
-        };
-        writes.extend(
-            waves
-                .iter()
-                .map(|wave| Write::Node(wave.clone(), key.clone(), node.clone())),
-        );
-    }
     core.store.write(writes).await?;
 
-    let mut outcome = Outcome::new(verdict(described, &facts, answered.as_ref(), &waves));
+    let mut outcome = Outcome::default();
     if let Some(rebuild) = publish::needs_another(&state, &described.version) {
-        outcome
-            .work
-            .extend(another(core, &rebuild, "published by hand").await?);
+        let another = another(core, &rebuild, "published by hand").await?;
+        outcome.work.extend(another);
     }
-    if described.tag.is_some() {
+    if let Some(tag) = &described.tag
+        && answered.is_none()
+    {
+        outcome.verdict = Some(Verdict::Tagged { tag: tag.clone() });
         return Ok(outcome);
     }
-    for wave in &waves {
-        let from = Reach {
-            change,
-            wave: wave.clone(),
-            cause: Cause {
-                parent: described.name.clone(),
-                version: described.version.clone(),
-                origin: facts.origin.clone(),
+    let cause = Cause {
+        parent: described.name.clone(),
+        version: described.version.clone(),
+        origin: facts.origin.clone(),
+    };
+    let waves = match &answered {
+        Some(_) => waves,
+        None => places(core, described, &facts).await?,
+    };
+    if !waves.is_empty() {
+        go_on(core, &mut parents, change, &facts, &cause, &waves, &mut outcome).await?;
+        outcome.verdict = Some(match &answered {
+            Some(rebuild) => Verdict::Answers {
+                rebuild: rebuild.id.clone(),
+                waves,
             },
-        };
-        reach(core, &mut parents, &from, &mut outcome).await?;
+            None => Verdict::TookPlace {
+                rebuilds: facts.took_place.clone(),
+                waves,
+            },
+        });
+        return Ok(outcome);
+    }
+    if core.rules.settle.is_zero() {
+        own_wave(core, &mut parents, change, &cause, &mut outcome).await?;
+        outcome.verdict = Some(Verdict::Opened);
+    } else {
+        let joined = wave::join(core, change, &cause).await?;
+        outcome.work.extend(joined.work);
+        outcome.verdict = Some(Verdict::Joined { wave: joined.wave });
     }
     Ok(outcome)
+}
+
+/// What follows in the waves that the version is a node of.
+async fn go_on(
+    core: &Core,
+    parents: &mut Parents,
+    change: &Change,
+    facts: &Facts,
+    cause: &Cause,
+    waves: &[WaveId],
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let confirmed = match core.rules.confirm {
+        Confirm::Notice => Some(Ok(())),
+        Confirm::Outcome => {
+            wave::confirmed(core, &cause.parent, &cause.version, &change.env).await?
+        }
+    };
+    let key = NodeKey::package(&cause.parent);
+    let node = match confirmed {
+        None => None,
+        Some(Ok(())) => Some(Node {
+            published: Some(cause.version.clone()),
+            ..Node::default()
+        }),
+        Some(Err(message)) => Some(Node {
+            failed: Some(message),
+            ..Node::default()
+        }),
+    };
+    if let Some(node) = &node {
+        let nodes = waves
+            .iter()
+            .map(|wave| Write::Node(wave.clone(), key.clone(), node.clone()));
+        core.store.write(nodes.collect()).await?;
+    }
+    let lines = facts.attach.clone().unwrap_or_default();
+    let sends = wave::attached(core, &cause.parent, &cause.version, &lines).await?;
+    outcome.work.extend(sends);
+    if node.is_some() {
+        for wave in waves {
+            wave::advance(core, parents, wave, &key, Some(&change.id), outcome).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens the wave of a publish by hand and takes its first steps; without anything to rebuild there is none.
+async fn own_wave(
+    core: &Core,
+    parents: &mut Parents,
+    change: &Change,
+    cause: &Cause,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let id = WaveId::from(&change.id);
+    if let Some(there) = wave::planned(core, &id).await? {
+        outcome.work.push(wave::first_tick(&there));
+    } else {
+        let origin = Origin {
+            cause: cause.clone(),
+            reaches: true,
+        };
+        let affected = explore(core, vec![origin], Vec::new()).await?;
+        if affected.nodes.is_empty() {
+            let skips = affected.skips.iter().map(|skip| Decision {
+                dependent: skip.edge.dependent.clone(),
+                wave: id.clone(),
+                env: change.env.clone(),
+                parent: cause.parent.clone(),
+                parent_version: cause.version.clone(),
+                also: Vec::new(),
+                range: skip.edge.range.clone(),
+                top: Some(skip.edge.top.clone()),
+                base: None,
+                version: None,
+                rebuild: None,
+                reason: skip.reason.clone(),
+                flags: Vec::new(),
+            });
+            let writes: Vec<Write> = skips
+                .map(|skip| Write::Decision(change.id.clone(), Box::new(skip)))
+                .collect();
+            outcome.skips += u32::try_from(writes.len()).unwrap_or(u32::MAX);
+            if !writes.is_empty() {
+                core.store.write(writes).await?;
+            }
+            return Ok(());
+        }
+        let opening = wave::Opening {
+            id: id.clone(),
+            env: change.env.clone(),
+            kind: Kind::Publish,
+            start: Start::Publish {
+                first: cause.parent.clone(),
+                origins: vec![cause.clone()],
+            },
+            change: change.id.clone(),
+            promote: change.promote,
+            origins: vec![cause.clone()],
+            pending_on: Vec::new(),
+        };
+        let nodes = affected.nodes.into_iter().map(|node| node.plan).collect();
+        let (_, tick) = wave::open(core, opening, nodes).await?;
+        outcome.work.push(tick);
+    }
+    let key = NodeKey::package(&cause.parent);
+    wave::advance(core, parents, &id, &key, Some(&change.id), outcome).await
+}
+
+/// The open waves in which a publish by hand takes the place of a node (rule 14, H10): its rebuild was not sent yet and is
+/// superseded by this one; or it was to be released, and this version was built with all that it waited for.
+async fn places(core: &Core, described: &Described, facts: &Facts) -> Result<Vec<WaveId>> {
+    let mut asked: BTreeSet<WaveId> = BTreeSet::new();
+    for index in core.store.rebuilds(&facts.took_place).await?.into_iter().flatten() {
+        let state = read(core, Want::rows(&described.name, vec![index.key.clone()])).await?;
+        let rebuild = state.row(&index.key).and_then(|row| row.rebuild.as_ref());
+        asked.extend(rebuild.into_iter().flat_map(|one| one.waves.iter().cloned()));
+    }
+    let superseded = asked.clone();
+    for (parent, version) in facts.with.iter().flatten() {
+        asked.extend(wave::waves_of(core, parent, version).await?);
+    }
+    let mut places = Vec::new();
+    for id in asked {
+        let Some(wave) = core.store.wave(&id).await? else {
+            continue;
+        };
+        let takes = wave::takes_place(core, &wave, described, facts, superseded.contains(&id));
+        if takes.await? {
+            places.push(id);
+        }
+    }
+    Ok(places)
 }
 
 /// The change that handled this publish so long ago that what came of it may be forgotten by now: nothing would tell
@@ -139,26 +284,6 @@ fn verdict_of_repeat(change: &Change, facts: &Facts) -> Verdict {
         (noticed_by, _) => Verdict::Duplicate {
             of: noticed_by.clone().unwrap_or_else(|| change.id.clone()),
         },
-    }
-}
-
-fn verdict(
-    described: &Described,
-    facts: &Facts,
-    answered: Option<&crate::model::package::Rebuild>,
-    waves: &[WaveId],
-) -> Verdict {
-    match (answered, &described.tag) {
-        (Some(rebuild), _) => Verdict::Answers {
-            rebuild: rebuild.id.clone(),
-            waves: waves.to_vec(),
-        },
-        (None, Some(tag)) => Verdict::Tagged { tag: tag.clone() },
-        (None, None) if !facts.took_place.is_empty() => Verdict::TookPlace {
-            rebuilds: facts.took_place.clone(),
-            waves: Vec::new(),
-        },
-        (None, None) => Verdict::Opened,
     }
 }
 

@@ -98,6 +98,18 @@ impl From<&ChangeId> for WaveId {
     }
 }
 
+impl WaveId {
+    /// The one wave that brings a version of a late parent to those of a wave that went without it (H6).
+    pub fn late_parent(wave: &Self, parent: &PackageName, version: &Version) -> Self {
+        let mut hash = Sha256::new();
+        for part in ["late", &wave.0, parent.as_str(), &version.to_string()] {
+            hash.update(part.as_bytes());
+            hash.update(b"\0");
+        }
+        Self(format!("f-{}", hex(&hash.finalize()[..16])))
+    }
+}
+
 impl RebuildId {
     /// A new, unguessable, time-ordered id.
     pub fn fresh() -> Self {

@@ -88,9 +88,17 @@ impl Standing {
 }
 
 impl Node {
-    /// Where it stands. A late success counts: what was published is published.
+    /// How [`Node::failed`] begins if it was the build that failed.
+    pub const BUILD_FAILED: &str = "its build failed: ";
+
+    /// Where it stands. A late success counts: what was published is published, unless its build is known to have failed
+    /// (rule 15).
     pub fn standing(&self) -> Standing {
-        if self.published.is_some() {
+        let broken = self
+            .failed
+            .as_ref()
+            .is_some_and(|failed| failed.starts_with(Self::BUILD_FAILED));
+        if self.published.is_some() && !broken {
             Standing::Published
         } else if self.failed.is_some() {
             Standing::Failed
@@ -187,7 +195,9 @@ impl WaveState {
 pub enum Start {
     /// Publishes by hand: one, or all that came within `settle` of the first.
     Publish {
-        /// What was published.
+        /// The first, by name where they share a wave.
+        first: PackageName,
+        /// What was published; of a wave that collects, nothing yet.
         origins: Vec<Cause>,
     },
     /// A promotion.
@@ -201,9 +211,13 @@ pub enum Start {
         wave: WaveId,
         /// The parent.
         parent: Cause,
+        /// Whether its nodes are versions in an environment: it follows a promotion.
+        pair: bool,
     },
     /// A hold ended (rule 17).
     HoldEnded {
+        /// The package that was held.
+        package: PackageName,
         /// The hold.
         hold: String,
     },
@@ -212,6 +226,34 @@ pub enum Start {
         /// Of what.
         package: PackageName,
     },
+}
+
+impl Start {
+    /// The nodes that it began with: published already, never rebuilt in the wave.
+    pub fn origins(&self) -> Vec<NodeKey> {
+        match self {
+            Self::Publish { origins, .. } => origins
+                .iter()
+                .map(|cause| NodeKey::package(&cause.parent))
+                .collect(),
+            Self::Promotion { origin } => vec![NodeKey::pair(&origin.parent, &origin.version)],
+            Self::LateParent { parent, pair, .. } => vec![NodeKey {
+                package: parent.parent.clone(),
+                version: pair.then(|| parent.version.clone()),
+            }],
+            Self::HoldEnded { .. } | Self::ByHand { .. } => Vec::new(),
+        }
+    }
+
+    /// The package that it is looked after with: where its ticks belong.
+    pub fn package(&self) -> &PackageName {
+        match self {
+            Self::Publish { first, .. } => first,
+            Self::Promotion { origin } => &origin.parent,
+            Self::LateParent { parent, .. } => &parent.parent,
+            Self::HoldEnded { package, .. } | Self::ByHand { package } => package,
+        }
+    }
 }
 
 /// A wave.

@@ -3,7 +3,7 @@
 use crate::model::change::Change;
 use crate::model::decision::{Decision, Flag, Reason};
 use crate::model::env::Env;
-use crate::model::id::{RebuildId, WaveId};
+use crate::model::id::{ChangeId, RebuildId, WaveId};
 use crate::model::name::PackageName;
 use crate::model::package::{Cause, Millis, PackageState, Rebuild, RebuildState, RowKey};
 use crate::semver::Version;
@@ -38,9 +38,27 @@ pub enum Step {
     Join(Box<(PackageCommit, Rebuild)>),
 }
 
-/// Decides a pair. The change is the promotion of (`change.name`, `change.version`) to `change.env`.
-pub fn pair(pair: &Pair<'_>, change: &Change, wave: &WaveId, id: RebuildId, now: Millis) -> Step {
-    let key = RowKey::promotion(pair.version, &change.env);
+/// On whose behalf a pair is sent: a version whose line has it, in a wave.
+#[derive(Clone, Debug)]
+pub struct Promoted<'a> {
+    /// The change that decisions are kept under.
+    pub change: &'a ChangeId,
+    /// The wave.
+    pub wave: &'a WaveId,
+    /// The environment.
+    pub env: &'a Env,
+    /// The package whose line it is.
+    pub name: &'a PackageName,
+    /// Its version.
+    pub version: &'a Version,
+    /// Passed on to the build service.
+    pub promote: bool,
+}
+
+/// Decides a pair of the line of the promoted version.
+pub fn pair(pair: &Pair<'_>, change: &Promoted<'_>, id: RebuildId, now: Millis) -> Step {
+    let wave = change.wave;
+    let key = RowKey::promotion(pair.version, change.env);
     let mut flags = Vec::new();
     if let Some((env, version)) = pair.before.filter(|(_, version)| *version != pair.version) {
         flags.push(Flag::Drift {
@@ -53,7 +71,7 @@ pub fn pair(pair: &Pair<'_>, change: &Change, wave: &WaveId, id: RebuildId, now:
             .state
             .facts(there)
             .and_then(|facts| facts.with.as_ref());
-        if with.is_some_and(|with| with.get(&change.name) == Some(&change.version)) {
+        if with.is_some_and(|with| with.get(change.name) == Some(change.version)) {
             return Step::Skip(
                 Reason::AlreadyThereNewer {
                     there: there.clone(),
@@ -93,12 +111,12 @@ pub fn pair(pair: &Pair<'_>, change: &Change, wave: &WaveId, id: RebuildId, now:
         state: RebuildState::Queued,
         generation: before.map_or(1, |one| one.generation + 1),
         waves: [wave.clone()].into(),
-        change: change.id.clone(),
+        change: change.change.clone(),
         decision: Decision {
             base: Some(pair.version.clone()),
             version: Some(pair.version.clone()),
             rebuild: Some(id.clone()),
-            ..decision(change, wave, &pair.state.name, pair.reason.clone(), flags)
+            ..decision(change, &pair.state.name, pair.reason.clone(), flags)
         },
         id,
         order: pair.state.seq,
@@ -137,15 +155,14 @@ pub fn pair(pair: &Pair<'_>, change: &Change, wave: &WaveId, id: RebuildId, now:
 
 /// A decision of a promotion, without what is sent.
 pub fn decision(
-    change: &Change,
-    wave: &WaveId,
+    change: &Promoted<'_>,
     dependent: &PackageName,
     reason: Reason,
     flags: Vec<Flag>,
 ) -> Decision {
     Decision {
         dependent: dependent.clone(),
-        wave: wave.clone(),
+        wave: change.wave.clone(),
         env: change.env.clone(),
         parent: change.name.clone(),
         parent_version: change.version.clone(),
@@ -165,16 +182,16 @@ pub fn decision(
 pub fn supersede(
     state: &PackageState,
     version: &Version,
-    change: &Change,
+    change: &Promoted<'_>,
 ) -> Option<PackageCommit> {
-    let key = RowKey::promotion(version, &change.env);
+    let key = RowKey::promotion(version, change.env);
     let rebuild = state.row(&key)?.rebuild.as_ref()?;
     // A dead one too: a retry must not bring back what a later promotion replaced (H24).
     if !matches!(rebuild.state, RebuildState::Queued | RebuildState::Dead)
         || rebuild
             .cause
             .iter()
-            .all(|cause| cause.parent != change.name)
+            .all(|cause| cause.parent != *change.name)
     {
         return None;
     }

@@ -22,13 +22,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 pub use hint::Hints;
-pub(super) use open::{Opening, open, planned};
+pub(super) use follow::end_hold;
+pub(super) use open::{Opening, first_tick, open, planned};
+pub(super) use operate::confirmed;
 pub use operate::{Refused, Told, approve, cancel, hold, outcome, rebuild_by_hand, unhold};
-pub(super) use pending::attached;
+pub(super) use pairs::{EARLIER, accepted, closure, highest, start};
+pub(super) use pending::{attached, join_promotion, open_waves, takes_place, waves_of};
 pub(super) use release::published;
-pub(super) use settle::{Joining, join};
+pub(super) use settle::{collected, join};
+pub(super) use tick::{fail, tick};
 pub use tick::{Overdue, Ticked, late};
-pub(super) use {follow::end_hold, pending::join_promotion, settle::collected, tick::tick};
 
 use super::{AT_ONCE, Core, Outcome, Parents, Result, packages};
 use crate::model::decision::{Decision, Reason};
@@ -49,7 +52,7 @@ struct Step<'a> {
     core: &'a Core,
     wave: Wave,
     /// The change that decisions are kept under.
-    change: &'a ChangeId,
+    change: ChangeId,
     parents: &'a mut Parents,
     outcome: &'a mut Outcome,
     /// Of versions: the version published by hand that they descend from.
@@ -75,17 +78,8 @@ pub(super) async fn advance(
     if !matches!(wave.state, WaveState::Open | WaveState::Closed) {
         return Ok(());
     }
-    let of_wave = wave.change.clone();
-    let mut step = Step {
-        core,
-        change: change.unwrap_or(&of_wave),
-        wave,
-        parents,
-        outcome,
-        origins: HashMap::new(),
-        events: [key.clone()].into(),
-        without: BTreeSet::new(),
-    };
+    let mut step = Step::new(core, wave, change, parents, outcome);
+    step.events.push_back(key.clone());
     let mut ended = Vec::new();
     while let Some(key) = step.events.pop_front() {
         if step.look(&key).await? {
@@ -99,7 +93,26 @@ pub(super) async fn advance(
     Ok(())
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
+    fn new(
+        core: &'a Core,
+        wave: Wave,
+        change: Option<&ChangeId>,
+        parents: &'a mut Parents,
+        outcome: &'a mut Outcome,
+    ) -> Self {
+        Self {
+            core,
+            change: change.unwrap_or(&wave.change).clone(),
+            wave,
+            parents,
+            outcome,
+            origins: HashMap::new(),
+            events: VecDeque::new(),
+            without: BTreeSet::new(),
+        }
+    }
+
     fn is_open(&self) -> bool {
         self.wave.state == WaveState::Open
     }
@@ -403,7 +416,7 @@ impl Step<'_> {
 
     /// Why a dependent that the wave began with is not rebuilt in it.
     fn back_into_origin(&self, key: &NodeKey, edge: &Dependent) -> Reason {
-        let Start::Publish { origins } = &self.wave.start else {
+        let Start::Publish { origins, .. } = &self.wave.start else {
             return Reason::Cycle;
         };
         let other = |cause: &Cause| cause.parent != edge.dependent && cause.parent != key.package;

@@ -99,8 +99,9 @@ impl Step<'_> {
             let held = holds.find(|hold| match &hold.parent {
                 None => true,
                 Some(parent) => {
+                    let before = causes.len();
                     causes.retain(|cause| cause.parent != *parent);
-                    causes.is_empty()
+                    causes.is_empty() && before > 0
                 }
             });
             asked.push((plan, causes, held));
@@ -391,7 +392,7 @@ impl Step<'_> {
         self.core.store.write(writes).await?;
         let own = reserved
             .iter()
-            .filter(|one| one.rebuild.change == *self.change);
+            .filter(|one| one.rebuild.change == self.change);
         self.outcome.rebuilds += u32::try_from(own.count()).unwrap_or(u32::MAX);
         self.outcome.work.extend(work);
         Ok(())

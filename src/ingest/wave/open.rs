@@ -1,0 +1,117 @@
+//! Opening a wave: its plan, then the one conditional write that makes it the plan (H16).
+
+use super::super::{Core, Result};
+use crate::model::env::Env;
+use crate::model::id::{ChangeId, WaveId};
+use crate::model::package::{Cause, Kind};
+use crate::model::wave::{Node, NodeKey, PlanNode, Start, Wave, WaveMove, WaveState};
+use crate::model::work::Work;
+use crate::store::{Committed, Write};
+
+/// How many plan rows are written in one go.
+const CHUNK: usize = 1_000;
+
+/// A wave that is to be opened.
+pub(in super::super) struct Opening {
+    pub id: WaveId,
+    pub env: Env,
+    pub kind: Kind,
+    pub start: Start,
+    /// The change under which decisions are kept that no other change leads to.
+    pub change: ChangeId,
+    pub promote: bool,
+    /// What it follows from: published already.
+    pub origins: Vec<Cause>,
+    pub pending_on: Vec<WaveId>,
+}
+
+/// The wave of that id, if it has been planned.
+pub(in super::super) async fn planned(core: &Core, id: &WaveId) -> Result<Option<Wave>> {
+    let wave = core.store.wave(id).await?;
+    Ok(wave.filter(|wave| wave.plan.is_some()))
+}
+
+/// Opens a wave with this plan; if somebody else has opened it, theirs is the plan. Returns the wave and the work that
+/// looks after it. Repeatable.
+pub(in super::super) async fn open(
+    core: &Core,
+    opening: Opening,
+    nodes: Vec<PlanNode>,
+) -> Result<(Wave, Work)> {
+    let now = core.clock.now();
+    let plan = uuid::Uuid::now_v7().simple().to_string();
+    let count = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+    for some in nodes.chunks(CHUNK) {
+        let rows = some
+            .iter()
+            .map(|row| Write::PlanNode(opening.id.clone(), plan.clone(), Box::new(row.clone())));
+        core.store.write(rows.collect()).await?;
+    }
+    let too_many = core
+        .rules
+        .approve_above
+        .is_some_and(|limit| opening.kind == Kind::Publish && count > limit);
+    let state = if too_many {
+        WaveState::Awaiting
+    } else {
+        WaveState::Open
+    };
+    let pair = opening.kind == Kind::Promotion;
+    let wave = Wave {
+        id: opening.id.clone(),
+        env: opening.env,
+        kind: opening.kind,
+        start: opening.start,
+        change: opening.change,
+        promote: opening.promote,
+        opened: now,
+        state,
+        since: now,
+        plan: Some(plan.clone()),
+        nodes: count,
+        pending_on: opening.pending_on,
+    };
+    if core.store.open_wave(&wave).await? == Committed::Refused {
+        // It collected before; or it was opened by somebody else, or by us before a crash.
+        let to = WaveMove {
+            from: WaveState::Planning,
+            to: state,
+            at: now,
+            plan: Some((plan, count)),
+        };
+        core.store.move_wave(&opening.id, &to).await?;
+    }
+    let wave = core.store.wave(&opening.id).await?.unwrap_or(wave);
+    // Under `confirm = "outcome"` an origin too waits for its build.
+    let mut writes = Vec::new();
+    for cause in &opening.origins {
+        let key = NodeKey {
+            package: cause.parent.clone(),
+            version: pair.then(|| cause.version.clone()),
+        };
+        let standing =
+            super::operate::confirmed(core, &cause.parent, &cause.version, &wave.env).await?;
+        let node = match standing {
+            None => continue,
+            Some(Ok(())) => Node {
+                published: Some(cause.version.clone()),
+                ..Node::default()
+            },
+            Some(Err(message)) => Node {
+                failed: Some(message),
+                ..Node::default()
+            },
+        };
+        writes.push(Write::Node(wave.id.clone(), key, node));
+    }
+    let tick = first_tick(&wave);
+    writes.push(Write::Work(tick.clone()));
+    core.store.write(writes).await?;
+    tracing::info!(wave = %wave.id, nodes = wave.nodes, state = wave.state.as_str(), "wave opened");
+    Ok((wave, tick))
+}
+
+/// The item that looks at a new wave first; each look puts the next.
+pub(in super::super) fn first_tick(wave: &Wave) -> Work {
+    Work::tick(&wave.id, wave.start.package(), super::tick::next_look(wave, wave.opened))
+}

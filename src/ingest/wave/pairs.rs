@@ -1,0 +1,594 @@
+//! Promotion waves: the pairs that lines lead to, and sending them (rules 12, 13; H13, H15, H23).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::super::{Core, REFUSALS, Result, contention, read};
+use super::Step;
+use crate::graph;
+use crate::model::decision::{Decision, Reason};
+use crate::model::edge::EdgeRange;
+use crate::model::env::Env;
+use crate::model::id::RebuildId;
+use crate::model::name::PackageName;
+use crate::model::package::{Cause, Millis, Rebuild, RebuildState, RowKey};
+use crate::model::wave::{Node, NodeKey, PlanNode, Start};
+use crate::plan::promotion::{self as decide, Pair, Promoted};
+use crate::plan::{WithoutLine, rebuild};
+use crate::semver::Version;
+use crate::store::{Committed, Promotion, Want, Write};
+
+/// How many pairs are read at a time.
+const PAGE: usize = 500;
+
+/// How many earlier promotions of the package to the environment are looked through for rebuilds that were not sent.
+pub(in super::super) const EARLIER: usize = 20;
+
+/// How often the pairs are worked out again because a version rose.
+const ROUNDS: usize = 20;
+
+/// What a promotion reaches.
+pub(in super::super) struct Closure {
+    /// The pairs, in build order.
+    pub nodes: Vec<PlanNode>,
+    /// Pairs that lines lead to and that a higher version of the same package replaces, with the line and that version
+    /// (H23).
+    pub lower: Vec<(Cause, NodeKey, Version)>,
+    /// The longest chain, the origin first.
+    pub critical_path: Vec<PackageName>,
+}
+
+/// The pairs that follow from a promoted version: those of its line, those of their lines, and so on. Of a package at two
+/// versions the higher one counts (H23). `only`: which of the origin's own line.
+pub(in super::super) async fn closure(
+    core: &Core,
+    env: &Env,
+    origin: &Cause,
+    only: Option<&BTreeSet<PackageName>>,
+) -> Result<Closure> {
+    let root = NodeKey::pair(&origin.parent, &origin.version);
+    let mut lines: HashMap<NodeKey, Vec<NodeKey>> = HashMap::new();
+    let mut best: BTreeMap<PackageName, Version> = BTreeMap::new();
+    let mut found: BTreeMap<PackageName, BTreeSet<Version>> = BTreeMap::new();
+    for _ in 0..ROUNDS {
+        found = BTreeMap::new();
+        let mut followed = BTreeSet::from([root.clone()]);
+        let mut next = vec![root.clone()];
+        while let Some(from) = next.pop() {
+            if !lines.contains_key(&from) {
+                let mut pairs = entries(core, &from, &origin_of(origin, &from)).await?;
+                if from == root
+                    && let Some(only) = only
+                {
+                    pairs.retain(|pair| only.contains(&pair.package));
+                }
+                pairs.retain(|pair| pair.package != root.package);
+                lines.insert(from.clone(), pairs);
+            }
+            for pair in &lines[&from] {
+                let Some(version) = &pair.version else { continue };
+                let versions = found.entry(pair.package.clone()).or_default();
+                versions.insert(version.clone());
+                let is_best = best.get(&pair.package).is_none_or(|best| best == version);
+                if is_best && followed.insert(pair.clone()) {
+                    next.push(pair.clone());
+                }
+            }
+        }
+        let highest: BTreeMap<PackageName, Version> = found
+            .iter()
+            .filter_map(|(name, versions)| Some((name.clone(), versions.last()?.clone())))
+            .collect();
+        if highest == best {
+            break;
+        }
+        best = highest;
+    }
+    let mut keys = vec![root.clone()];
+    keys.extend(best.iter().map(|(name, version)| NodeKey::pair(name, version)));
+    let place: HashMap<&NodeKey, usize> =
+        keys.iter().enumerate().map(|(at, key)| (key, at)).collect();
+    let mut edges = Vec::new();
+    let mut lower = Vec::new();
+    for (from, pairs) in &lines {
+        let Some(at) = place.get(from) else { continue };
+        for pair in pairs {
+            match place.get(pair) {
+                Some(to) => edges.push((*at, *to)),
+                None => {
+                    if let (Some(line), Some(by)) = (&from.version, best.get(&pair.package)) {
+                        let cause = Cause {
+                            parent: from.package.clone(),
+                            version: line.clone(),
+                            origin: None,
+                        };
+                        lower.push((cause, pair.clone(), by.clone()));
+                    }
+                }
+            }
+        }
+    }
+    lower.sort();
+    let _ = (env, found);
+    let order = graph::order(keys.len(), &edges, &[0]);
+    let name = |at: &usize| keys[*at].clone();
+    let mut nodes: Vec<PlanNode> = keys
+        .iter()
+        .enumerate()
+        .skip(1)
+        .filter_map(|(at, key)| {
+            Some(PlanNode {
+                key: key.clone(),
+                waits_for: order.waits_for[at].iter().map(name).collect(),
+                cycle: order.cycle[at].iter().map(name).collect(),
+                level: order.level[at],
+                base: key.version.clone()?,
+                version: key.version.clone(),
+                seed: None,
+            })
+        })
+        .filter(|node| !node.waits_for.is_empty())
+        .collect();
+    nodes.sort_by(|one, other| (one.level, &one.key).cmp(&(other.level, &other.key)));
+    let critical_path = order.critical_path.iter().map(|at| keys[*at].package.clone());
+    Ok(Closure {
+        nodes,
+        lower,
+        critical_path: critical_path.collect(),
+    })
+}
+
+/// The origin version of what the promotion began with; of other versions it is not asked for.
+fn origin_of(origin: &Cause, key: &NodeKey) -> Option<Version> {
+    let same = key.package == origin.parent && key.version.as_ref() == Some(&origin.version);
+    origin.origin.clone().filter(|_| same)
+}
+
+/// The pairs that go with a version: its line, or, where there is none, what the setting says (rule 12).
+async fn entries(core: &Core, of: &NodeKey, origin: &Option<Version>) -> Result<Vec<NodeKey>> {
+    let Some(version) = &of.version else {
+        return Ok(Vec::new());
+    };
+    let mut pairs = Vec::new();
+    let line = core.store.line(&of.package, version).await?;
+    if line.is_none() && core.rules.promote_without_line == WithoutLine::Nothing {
+        return Ok(pairs);
+    }
+    let mut after: Option<PackageName> = None;
+    loop {
+        let full = if line.is_some() {
+            let page = core
+                .store
+                .line_dependents(&of.package, version, after.as_ref(), PAGE)
+                .await?;
+            after = page.last().map(|(name, _)| name.clone());
+            pairs.extend(page.iter().map(|(name, at)| NodeKey::pair(name, at)));
+            page.len() == PAGE
+        } else {
+            let page = core
+                .store
+                .dependents(&of.package, after.as_ref(), PAGE)
+                .await?;
+            after = page.last().map(|edge| edge.dependent.clone());
+            for edge in page.iter().filter(|edge| edge.range.is_some()) {
+                let highest = highest(core, of, version, origin.as_ref(), &edge.dependent).await?;
+                pairs.extend(highest.map(|at| NodeKey::pair(&edge.dependent, &at)));
+            }
+            page.len() == PAGE
+        };
+        if !full {
+            return Ok(pairs);
+        }
+    }
+}
+
+/// A dependent's highest published version that admits the promoted one (rule 12, `promote_without_line`).
+pub(in super::super) async fn highest(
+    core: &Core,
+    of: &NodeKey,
+    version: &Version,
+    origin: Option<&Version>,
+    dependent: &PackageName,
+) -> Result<Option<Version>> {
+    let ranges = core.store.ranges(&of.package, dependent).await?;
+    let admits = |range: &str| EdgeRange::of(range).admits(version, origin);
+    let admitting = ranges.into_iter().filter(|(range, _)| admits(range));
+    Ok(admitting.map(|(_, version)| version).max())
+}
+
+/// What is known of a promoted version that pairs are sent on behalf of.
+struct Behalf {
+    /// Which promotion of it this is.
+    generation: u32,
+    /// What the environment before got with it, for drift (rule 13).
+    before: Option<(Env, BTreeMap<PackageName, Version>)>,
+    /// What later promotions of the package sent there: this one must not send an older choice after theirs.
+    later: BTreeMap<PackageName, Version>,
+    /// Promotions of the package there.
+    promotions: Vec<Promotion>,
+}
+
+/// Whether the rebuild that a pair waits for is its own or was under way.
+#[derive(PartialEq, Eq)]
+enum Started {
+    New,
+    Joined,
+}
+
+type Sent = (RowKey, Rebuild, Started);
+
+impl Step<'_> {
+    /// Looks at a page of the line of a node; returns where the next page begins.
+    pub(super) async fn line(
+        &mut self,
+        key: &NodeKey,
+        after: Option<&PackageName>,
+    ) -> Result<Option<PackageName>> {
+        // Whoever waits for it is in the plan or was added; both are in the line, or declare it where there is none.
+        let Some(version) = key.version.clone() else {
+            return Ok(None);
+        };
+        let has_line = self.core.store.line(&key.package, &version).await?;
+        let (pairs, last) = if has_line.is_some() {
+            let store = &self.core.store;
+            let page = store
+                .line_dependents(&key.package, &version, after, PAGE)
+                .await?;
+            let last = page.last().map(|(name, _)| name.clone());
+            let full = page.len() == PAGE;
+            (page, last.filter(|_| full))
+        } else {
+            let page = self
+                .core
+                .store
+                .dependents(&key.package, after, PAGE)
+                .await?;
+            let last = page.last().map(|edge| edge.dependent.clone());
+            let full = page.len() == PAGE;
+            let pairs = page.into_iter().map(|edge| (edge.dependent, edge.top));
+            (pairs.collect(), last.filter(|_| full))
+        };
+        let names: Vec<PackageName> = pairs.iter().map(|(name, _)| name.clone()).collect();
+        let planned = self.plans(&names).await?;
+        let mut plans: Vec<PlanNode> = planned.into_iter().flatten().collect();
+        let keys: Vec<NodeKey> = pairs
+            .iter()
+            .map(|(name, version)| NodeKey::pair(name, version))
+            .collect();
+        let added = self.nodes(&keys).await?;
+        plans.extend(added.into_values().filter_map(|node| node.added));
+        plans.retain(|plan| plan.waits_for.contains(key));
+        let keys: Vec<NodeKey> = plans.iter().map(|plan| plan.key.clone()).collect();
+        let nodes = self.nodes(&keys).await?;
+        let own = self.nodes(std::slice::from_ref(key)).await?;
+        let late = own.get(key).is_some_and(crate::plan::wave::came_late);
+        let published = own.get(key).is_some_and(|node| node.published.is_some());
+        let mut waiting = Vec::new();
+        for plan in plans {
+            let node = nodes.get(&plan.key).cloned().unwrap_or_default();
+            if node.standing() == crate::model::wave::Standing::Waiting {
+                waiting.push(plan);
+                continue;
+            }
+            // The same version in the same environment: only who was not sent at all is sent for a late parent.
+            let upstream = matches!(node.skipped, Some(Reason::UpstreamFailed { .. }));
+            if late && published && upstream && node.published.is_none() {
+                self.without.insert(plan.key.package.clone());
+            }
+            self.go_on(&plan.key, &node).await?;
+        }
+        self.decide(waiting).await?;
+        Ok(last)
+    }
+
+    /// Sends these pairs, each on behalf of the lines that it waited for and whose version was published.
+    pub(super) async fn send_pairs(
+        &mut self,
+        nodes: Vec<(PlanNode, Vec<(NodeKey, Version)>)>,
+    ) -> Result<Vec<PlanNode>> {
+        let mut behalves: BTreeMap<NodeKey, Behalf> = BTreeMap::new();
+        let mut writes = Vec::new();
+        let mut works = Vec::new();
+        let mut ended = Vec::new();
+        let mut sent: BTreeMap<NodeKey, Vec<(PackageName, Version)>> = BTreeMap::new();
+        for (plan, published) in nodes {
+            let mut parents: Vec<NodeKey> = published.into_iter().map(|(key, _)| key).collect();
+            parents.sort();
+            for parent in &parents {
+                if !behalves.contains_key(parent) {
+                    behalves.insert(parent.clone(), self.behalf(parent).await?);
+                }
+            }
+            let Some((first, behalf)) = parents
+                .first()
+                .and_then(|first| Some((first, behalves.get(first)?)))
+            else {
+                continue;
+            };
+            let (decision, started) = self.pair(&plan, &parents, first, behalf).await?;
+            let rebuilt = decision.is_rebuild();
+            writes.push(Write::Decision(
+                decision_change(&decision, started.as_ref(), &self.change),
+                Box::new(decision.clone()),
+            ));
+            if let Some((key, rebuild, state)) = started {
+                let index =
+                    rebuild::index(&plan.key.package, &key, &rebuild, self.core.clock.now());
+                let released = Node {
+                    released: Some(rebuild.id.clone()),
+                    ..Node::default()
+                };
+                writes.push(Write::Rebuild(index));
+                writes.push(Write::Node(
+                    self.wave.id.clone(),
+                    plan.key.clone(),
+                    released,
+                ));
+                if state == Started::New && !rebuild.state.is_ended() {
+                    works.push(rebuild::work(&plan.key.package, &key, &rebuild));
+                }
+            }
+            if rebuilt {
+                self.outcome.rebuilds += 1;
+                for parent in &parents {
+                    let pair = (plan.key.package.clone(), plan.base.clone());
+                    sent.entry(parent.clone()).or_default().push(pair);
+                }
+            } else {
+                self.outcome.skips += 1;
+                let node = Node {
+                    skipped: Some(decision.reason),
+                    ..Node::default()
+                };
+                writes.push(Write::Node(self.wave.id.clone(), plan.key.clone(), node));
+                ended.push(plan.key);
+            }
+        }
+        for (parent, pairs) in &sent {
+            let Some(behalf) = behalves.get(parent) else {
+                continue;
+            };
+            self.supersede_earlier(parent, behalf, pairs).await?;
+            let Some(version) = &parent.version else {
+                continue;
+            };
+            writes.extend(pairs.iter().map(|(dependent, at)| Write::Entry {
+                name: parent.package.clone(),
+                version: version.clone(),
+                env: self.wave.env.clone(),
+                generation: behalf.generation,
+                dependent: dependent.clone(),
+                dependent_version: at.clone(),
+            }));
+        }
+        writes.extend(works.iter().cloned().map(Write::Work));
+        self.core.store.write(writes).await?;
+        self.outcome.work.extend(works);
+        self.events.extend(ended);
+        Ok(Vec::new())
+    }
+
+    async fn behalf(&self, parent: &NodeKey) -> Result<Behalf> {
+        let (core, env) = (self.core, &self.wave.env);
+        let name = &parent.package;
+        let promotions = core.store.promotions(name, env, EARLIER).await?;
+        let own = promotions
+            .iter()
+            .find(|one| Some(&one.version) == parent.version.as_ref());
+        let generation = own.map_or(0, |one| one.generation);
+        let mut later = BTreeMap::new();
+        for one in promotions.iter().take_while(|one| one.generation > generation) {
+            let entries = core.store.promotion_entries(name, &one.version, env).await?;
+            // Latest first: the latest choice stays.
+            for (dependent, version) in entries {
+                later.entry(dependent).or_insert(version);
+            }
+        }
+        let before = match (core.rules.environments.before(env), &parent.version) {
+            (Some(before), Some(version)) => {
+                let entries = core.store.promotion_entries(name, version, before).await?;
+                Some((before.clone(), entries))
+            }
+            _ => None,
+        };
+        Ok(Behalf {
+            generation,
+            before,
+            later,
+            promotions,
+        })
+    }
+
+    fn promoted<'b>(&'b self, line: &'b NodeKey, version: &'b Version) -> Promoted<'b> {
+        Promoted {
+            change: &self.change,
+            wave: &self.wave.id,
+            env: &self.wave.env,
+            name: &line.package,
+            version,
+            promote: self.wave.promote,
+        }
+    }
+
+    async fn pair(
+        &self,
+        plan: &PlanNode,
+        parents: &[NodeKey],
+        line: &NodeKey,
+        behalf: &Behalf,
+    ) -> Result<(Decision, Option<Sent>)> {
+        let core = self.core;
+        let (dependent, version) = (&plan.key.package, &plan.base);
+        let of_line = line.version.clone().unwrap_or_else(|| version.clone());
+        let promoted = self.promoted(line, &of_line);
+        let also: Vec<Cause> = parents
+            .iter()
+            .skip(1)
+            .filter_map(|parent| {
+                Some(Cause {
+                    parent: parent.package.clone(),
+                    version: parent.version.clone()?,
+                    origin: None,
+                })
+            })
+            .collect();
+        let skip = |reason| Decision {
+            also: also.clone(),
+            ..decide::decision(&promoted, dependent, reason, Vec::new())
+        };
+        if let Some(by) = behalf.later.get(dependent).filter(|by| *by != version) {
+            return Ok((skip(Reason::SupersededInPromotion { by: by.clone() }), None));
+        }
+        let has_line = core.store.line(&line.package, &of_line).await?.is_some();
+        let reason = if has_line {
+            Reason::InReleaseLine
+        } else {
+            Reason::HighestThatAdmits
+        };
+        let joined = |rebuild: &Rebuild| Decision {
+            base: Some(rebuild.base.clone()),
+            version: Some(rebuild.base.clone()),
+            rebuild: Some(rebuild.id.clone()),
+            ..skip(reason.clone())
+        };
+        let before = behalf
+            .before
+            .as_ref()
+            .and_then(|(env, entries)| Some((env, entries.get(dependent)?)));
+        let key = RowKey::promotion(version, &self.wave.env);
+        for _ in 0..REFUSALS {
+            let there = core
+                .store
+                .latest_promotion(dependent, &self.wave.env)
+                .await?
+                .map(|latest| latest.version);
+            let mut rows = vec![key.clone(), RowKey::publish(version)];
+            rows.extend(there.as_ref().map(RowKey::publish));
+            let state = read(core, Want::rows(dependent, rows)).await?;
+            let own = state.row(&key).and_then(|row| row.rebuild.clone());
+            if let Some(own) = own
+                .as_ref()
+                .filter(|own| own.waves.contains(&self.wave.id))
+            {
+                return Ok(if own.decision.wave == self.wave.id {
+                    let sent = (key, own.clone(), Started::New);
+                    (own.decision.clone(), Some(sent))
+                } else {
+                    // Joined before a crash: what follows may not be there.
+                    (joined(own), Some((key, own.clone(), Started::Joined)))
+                });
+            }
+            let accepted_long_ago = match &own {
+                Some(own) => is_long_ago(core, accepted(core, own).await?),
+                None => false,
+            };
+            let asked = Pair {
+                state: &state,
+                version,
+                there: there.as_ref(),
+                before,
+                reason: reason.clone(),
+                accepted_long_ago,
+            };
+            let (commit, rebuild, started) =
+                match decide::pair(&asked, &promoted, RebuildId::fresh(), core.clock.now()) {
+                    decide::Step::Skip(reason, flags) => {
+                        let decision = Decision {
+                            flags,
+                            ..skip(reason)
+                        };
+                        return Ok((decision, None));
+                    }
+                    decide::Step::Send(mut sent) => {
+                        sent.1.decision.also.clone_from(&also);
+                        sent.1.cause.extend(also.iter().cloned());
+                        for row in &mut sent.0.rows {
+                            row.rebuild = Some(sent.1.clone());
+                        }
+                        (sent.0, sent.1, Started::New)
+                    }
+                    decide::Step::Join(joined) => (joined.0, joined.1, Started::Joined),
+                };
+            if core.store.commit(vec![commit]).await?.first() == Some(&Committed::Applied) {
+                let decision = match started {
+                    Started::New => rebuild.decision.clone(),
+                    Started::Joined => joined(&rebuild),
+                };
+                return Ok((decision, Some((key, rebuild, started))));
+            }
+        }
+        Err(contention(dependent))
+    }
+
+    /// Ends what earlier promotions of the package still have to send there at another version (rule 13).
+    async fn supersede_earlier(
+        &self,
+        line: &NodeKey,
+        behalf: &Behalf,
+        sent: &[(PackageName, Version)],
+    ) -> Result<()> {
+        let Some(of_line) = &line.version else {
+            return Ok(());
+        };
+        let (core, env) = (self.core, &self.wave.env);
+        let promoted = self.promoted(line, of_line);
+        let mut seen: Vec<&Version> = vec![of_line];
+        for earlier in &behalf.promotions {
+            if earlier.generation >= behalf.generation || seen.contains(&&earlier.version) {
+                continue;
+            }
+            let entries = core
+                .store
+                .promotion_entries(&line.package, &earlier.version, env)
+                .await?;
+            for (dependent, version) in sent {
+                let Some(other) = entries.get(dependent).filter(|other| *other != version) else {
+                    continue;
+                };
+                let key = RowKey::promotion(other, env);
+                let state = read(core, Want::rows(dependent, vec![key])).await?;
+                if let Some(commit) = decide::supersede(&state, other, &promoted) {
+                    // Refused means that it was claimed meanwhile: then it is sent, in its order, before ours.
+                    core.store.commit(vec![commit]).await?;
+                }
+            }
+            seen.push(&earlier.version);
+        }
+        Ok(())
+    }
+}
+
+/// The change that a decision is kept under: that of the rebuild, if this very wave started it.
+fn decision_change(
+    decision: &Decision,
+    sent: Option<&Sent>,
+    change: &crate::model::id::ChangeId,
+) -> crate::model::id::ChangeId {
+    match sent {
+        Some((_, rebuild, Started::New)) if rebuild.decision == *decision => rebuild.change.clone(),
+        _ => change.clone(),
+    }
+}
+
+/// When the neighbour accepted the rebuild's last attempt, if it did.
+pub(in super::super) async fn accepted(core: &Core, rebuild: &Rebuild) -> Result<Option<Millis>> {
+    if rebuild.state != RebuildState::Sending {
+        return Ok(None);
+    }
+    let attempts = core.store.attempts(&rebuild.id).await?;
+    Ok(attempts
+        .iter()
+        .find(|one| one.number == rebuild.attempt && one.outcome == crate::dispatch::SENT)
+        .map(|one| one.ended))
+}
+
+fn is_long_ago(core: &Core, accepted: Option<Millis>) -> bool {
+    let window = Millis::try_from(core.rules.duplicate_window.as_millis()).unwrap_or(Millis::MAX);
+    accepted.is_some_and(|at| at.saturating_add(window) <= core.clock.now())
+}
+
+/// The start of a promotion's wave.
+pub(in super::super) fn start(origin: &Cause) -> Start {
+    Start::Promotion {
+        origin: origin.clone(),
+    }
+}
