@@ -58,9 +58,7 @@ pub fn order(roles: &[Role], edges: &[(usize, usize)]) -> Order {
     let mut edges: Vec<(usize, usize)> = edges
         .iter()
         .copied()
-        .filter(|&(parent, child)| {
-            parent < nodes && child < nodes && roles[child] != Role::Origin
-        })
+        .filter(|&(parent, child)| parent < nodes && child < nodes && roles[child] != Role::Origin)
         .collect();
     edges.sort_unstable();
     edges.dedup();

@@ -108,7 +108,10 @@ fn an_origin_inside_a_cycle_cuts_it() {
 
 #[test]
 fn several_origins_each_wait_for_none() {
-    let found = order(&roles(4, &[0, 1]), &[(0, 1), (1, 0), (0, 2), (1, 3), (2, 3)]);
+    let found = order(
+        &roles(4, &[0, 1]),
+        &[(0, 1), (1, 0), (0, 2), (1, 3), (2, 3)],
+    );
     assert_eq!(found.places[1], place(&[], &[], 0));
     assert_eq!(found.places[3], place(&[1, 2], &[], 2));
     assert_eq!(found.critical_path, [0, 2, 3]);
