@@ -196,6 +196,7 @@ impl Settings {
                 optional: self.edges.contains(&EdgeField::Optional),
                 peer: self.edges.contains(&EdgeField::Peer),
             },
+            ..Rules::default()
         })
     }
 

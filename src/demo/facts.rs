@@ -164,6 +164,7 @@ fn words(standing: Standing) -> &'static str {
         Standing::Published => "built",
         Standing::Dead => "given up",
         Standing::Superseded => "superseded",
+        Standing::Cancelled => "cancelled",
         Standing::Foreign => "foreign",
         Standing::Replaced => "replaced",
     }

@@ -345,6 +345,12 @@ impl Worker {
                         (self.send_key(&item), item.id.clone(), item.due, *order);
                     self.sends.push(&key, order, &id, due, item);
                 }
+                // Nothing puts these yet.
+                Job::Advance { .. }
+                | Job::Tick { .. }
+                | Job::Collected { .. }
+                | Job::Attached { .. }
+                | Job::HoldEnds { .. } => {}
             }
         }
     }
@@ -355,7 +361,7 @@ impl Worker {
                 Slot::Publish => self.core.rules.environments.first().as_str(),
                 Slot::Env(env) => env.as_str(),
             },
-            Job::Plan { .. } => "",
+            _ => "",
         };
         (work.package.clone(), env.to_owned())
     }
@@ -387,7 +393,7 @@ impl Worker {
                 Job::Plan { change, digest } => caught(plan(&core, change, digest))
                     .await
                     .unwrap_or_else(|| Err(dead_step())),
-                Job::Send { .. } => Ok(Vec::new()),
+                _ => Ok(Vec::new()),
             };
             Done::Planned { work, result }
         });
@@ -825,7 +831,7 @@ fn died(claimed: &Claimed, has_warehouse: bool) -> Answer {
 fn rebuild_id(work: &Work) -> String {
     match &work.job {
         Job::Send { rebuild, .. } => rebuild.to_string(),
-        Job::Plan { .. } => String::new(),
+        _ => String::new(),
     }
 }
 

@@ -156,6 +156,7 @@ fn verdict(
         (None, Some(tag)) => Verdict::Tagged { tag: tag.clone() },
         (None, None) if !facts.took_place.is_empty() => Verdict::TookPlace {
             rebuilds: facts.took_place.clone(),
+            waves: Vec::new(),
         },
         (None, None) => Verdict::Opened,
     }

@@ -44,6 +44,7 @@ impl Reach<'_> {
             rebuild: None,
             reason,
             flags: Vec::new(),
+            also: Vec::new(),
         }
     }
 }

@@ -156,6 +156,7 @@ pub fn decision(
         rebuild: None,
         reason,
         flags,
+        also: Vec::new(),
     }
 }
 

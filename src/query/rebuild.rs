@@ -34,6 +34,8 @@ pub enum Standing {
     Dead,
     /// Something newer took its place before it was sent.
     Superseded,
+    /// Every wave that waited for it was cancelled before it was sent.
+    Cancelled,
     /// Its version turned out to be somebody else's.
     Foreign,
     /// A later rebuild of the same version to the same environment took over its row.
@@ -49,6 +51,7 @@ impl Standing {
             RebuildState::Published => Self::Published,
             RebuildState::Dead => Self::Dead,
             RebuildState::Superseded => Self::Superseded,
+            RebuildState::Cancelled => Self::Cancelled,
             RebuildState::Foreign => Self::Foreign,
         }
     }

@@ -37,10 +37,13 @@ pub fn change(change: &Change) -> String {
                 count(waves.len(), "wave")
             }
         ),
-        Verdict::TookPlace { rebuilds } => format!(
+        Verdict::TookPlace { rebuilds, .. } => format!(
             "{what} took the place of {} not sent yet, and opened a wave of its own: {decided}.",
             count(rebuilds.len(), "rebuild")
         ),
+        Verdict::Joined { wave } => {
+            format!("{what} shares wave {wave} with others that came shortly before: {decided}.")
+        }
         Verdict::Duplicate { .. } => match change.kind {
             Kind::Publish => format!(
                 "{name}@{version} was published under another tag before: nothing was done again."
@@ -117,6 +120,31 @@ pub fn decision(decision: &Decision) -> String {
         Reason::PublishedByHand { version } => format!(
             "{dependent}@{version} was published by hand meanwhile and includes {parent}@{parent_version}."
         ),
+        Reason::ByHand => format!("An operator asked for a rebuild of {base}."),
+        Reason::HoldEnded => format!(
+            "{dependent} was held while {parent}@{parent_version} went out, and the hold has ended."
+        ),
+        Reason::Cycle => format!(
+            "{dependent} leads back to where the wave came from: its dependency on {parent} is not waited for, and it is not sent twice."
+        ),
+        Reason::OutOfRangeForBase { base } => format!(
+            "{dependent}@{base} is rebuilt for another parent of the wave, and it does not admit {parent}@{parent_version}."
+        ),
+        Reason::UpstreamFailed { parents } => format!(
+            "None of the parents that {dependent} waited for was published ({}).",
+            parents
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+        Reason::NoLongerReached => {
+            format!("No parent that was published in this wave reaches {dependent} any more.")
+        }
+        Reason::Held { owner, .. } => {
+            format!("{owner} holds {dependent}: it is not to be rebuilt now.")
+        }
+        Reason::Cancelled => "The wave was cancelled before it was sent.".to_owned(),
         Reason::NoVersionLeft => format!("There is no version above {base} that npm would accept."),
     }
 }
@@ -175,6 +203,9 @@ pub fn rebuild(name: &PackageName, key: &RowKey, rebuild: &Rebuild, sent: bool) 
         RebuildState::Superseded => format!(
             "{name}@{version} was not sent, because something newer took its place{because}."
         ),
+        RebuildState::Cancelled => {
+            format!("{name}@{version} was not sent, because its wave was cancelled{because}.")
+        }
         RebuildState::Foreign => format!(
             "{name}@{version} turned out to be somebody else's{because}. Its place was given to the next version."
         ),

@@ -660,12 +660,8 @@ pub trait Store: Send + Sync + 'static {
     async fn collecting(&self, env: &Env) -> Result<Option<WaveId>>;
 
     /// Makes `next` the wave that collects, if `expect` still is what was. Conditional.
-    async fn collect(
-        &self,
-        env: &Env,
-        expect: Option<&WaveId>,
-        next: &WaveId,
-    ) -> Result<Committed>;
+    async fn collect(&self, env: &Env, expect: Option<&WaveId>, next: &WaveId)
+    -> Result<Committed>;
 
     /// The members of a wave that collects or did, in the order of changes.
     async fn members(&self, wave: &WaveId) -> Result<Vec<(ChangeId, Cause)>>;

@@ -115,6 +115,11 @@ impl Inner {
                 let values = of_attempt(rebuild, attempt, retain(), first());
                 self.put(&self.statements.put_attempt, values).await
             }
+            Write::PlanNode(..)
+            | Write::Member(..)
+            | Write::Hold(_)
+            | Write::HoldEnded(..)
+            | Write::Outcome(_) => Err(bug("not there yet")),
             Write::Work(_) => Err(bug("work is put apart")),
         }
     }
@@ -191,6 +196,7 @@ impl Inner {
         let Node {
             released,
             published,
+            ..
         } = node;
         let [package, of] = node_key(key);
         let values = vec![

@@ -46,6 +46,7 @@ impl Inner {
         Ok(Node {
             released: cells.maybe_text("released")?.map(RebuildId::new),
             published: cells.maybe_version("published")?,
+            ..Node::default()
         })
     }
 

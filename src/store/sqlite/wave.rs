@@ -36,6 +36,7 @@ pub(super) fn put_node(db: &Connection, wave: &WaveId, key: &NodeKey, node: &Nod
     let Node {
         released,
         published,
+        ..
     } = node;
     let values = params![
         wave.as_str(),
@@ -57,6 +58,7 @@ pub(super) fn node(db: &Connection, wave: &WaveId, key: &NodeKey) -> Result<Node
             Ok(Node {
                 released: row.plain::<Option<String>>("released")?.map(RebuildId::new),
                 published: row.maybe_version("published")?,
+                ..Node::default()
             })
         },
     )?;

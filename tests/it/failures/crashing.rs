@@ -14,7 +14,8 @@ use feedsme::model::decision::{Decision, RebuildIndex};
 use feedsme::model::env::Env;
 use feedsme::model::id::{ChangeId, Digest, RebuildId, WaveId};
 use feedsme::model::name::PackageName;
-use feedsme::model::package::{Millis, PackageState, Slot};
+use feedsme::model::package::{Cause, Millis, PackageState, Slot};
+use feedsme::model::wave::{BuildOutcome, Hold, PlanNode, Wave, WaveMove};
 use feedsme::model::work::{Shard, Work};
 use feedsme::semver::Version;
 use feedsme::store::{
@@ -239,6 +240,103 @@ impl Store for CrashingStore {
     async fn nodes(&self, wave: &WaveId, keys: &[NodeKey]) -> Result<Vec<Node>> {
         self.alive()?;
         self.inner.nodes(wave, keys).await
+    }
+
+    async fn node_page(
+        &self,
+        wave: &WaveId,
+        after: Option<&NodeKey>,
+        limit: usize,
+    ) -> Result<Vec<(NodeKey, Node)>> {
+        self.alive()?;
+        self.inner.node_page(wave, after, limit).await
+    }
+
+    async fn open_wave(&self, wave: &Wave) -> Result<Committed> {
+        self.step(self.inner.open_wave(wave)).await
+    }
+
+    async fn wave(&self, id: &WaveId) -> Result<Option<Wave>> {
+        self.alive()?;
+        self.inner.wave(id).await
+    }
+
+    async fn move_wave(&self, id: &WaveId, to: &WaveMove) -> Result<Committed> {
+        self.step(self.inner.move_wave(id, to)).await
+    }
+
+    async fn waves(&self, before: Option<(Millis, WaveId)>, limit: usize) -> Result<Vec<Wave>> {
+        self.alive()?;
+        self.inner.waves(before, limit).await
+    }
+
+    async fn plan_nodes(
+        &self,
+        wave: &WaveId,
+        plan: &str,
+        packages: &[PackageName],
+    ) -> Result<Vec<Option<PlanNode>>> {
+        self.alive()?;
+        self.inner.plan_nodes(wave, plan, packages).await
+    }
+
+    async fn plan_page(
+        &self,
+        wave: &WaveId,
+        plan: &str,
+        after: Option<&PackageName>,
+        limit: usize,
+    ) -> Result<Vec<PlanNode>> {
+        self.alive()?;
+        self.inner.plan_page(wave, plan, after, limit).await
+    }
+
+    async fn collecting(&self, env: &Env) -> Result<Option<WaveId>> {
+        self.alive()?;
+        self.inner.collecting(env).await
+    }
+
+    async fn collect(
+        &self,
+        env: &Env,
+        expect: Option<&WaveId>,
+        next: &WaveId,
+    ) -> Result<Committed> {
+        self.step(self.inner.collect(env, expect, next)).await
+    }
+
+    async fn members(&self, wave: &WaveId) -> Result<Vec<(ChangeId, Cause)>> {
+        self.alive()?;
+        self.inner.members(wave).await
+    }
+
+    async fn edges(&self, pairs: &[(PackageName, PackageName)]) -> Result<Vec<Option<Dependent>>> {
+        self.alive()?;
+        self.inner.edges(pairs).await
+    }
+
+    async fn holds(&self, packages: &[PackageName]) -> Result<Vec<Vec<Hold>>> {
+        self.alive()?;
+        self.inner.holds(packages).await
+    }
+
+    async fn all_holds(
+        &self,
+        after: Option<(&PackageName, &str)>,
+        limit: usize,
+    ) -> Result<Vec<Hold>> {
+        self.alive()?;
+        self.inner.all_holds(after, limit).await
+    }
+
+    async fn outcomes(
+        &self,
+        name: &PackageName,
+        version: &Version,
+        env: &Env,
+    ) -> Result<Vec<BuildOutcome>> {
+        self.alive()?;
+        self.inner.outcomes(name, version, env).await
     }
 
     async fn latest_promotion(&self, name: &PackageName, env: &Env) -> Result<Option<Promotion>> {

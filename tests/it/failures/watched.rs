@@ -12,7 +12,8 @@ use feedsme::model::decision::{Decision, RebuildIndex};
 use feedsme::model::env::Env;
 use feedsme::model::id::{ChangeId, Digest, RebuildId, WaveId};
 use feedsme::model::name::PackageName;
-use feedsme::model::package::{Millis, PackageState, Slot};
+use feedsme::model::package::{Cause, Millis, PackageState, Slot};
+use feedsme::model::wave::{BuildOutcome, Hold, PlanNode, Wave, WaveMove};
 use feedsme::model::work::{Shard, Work};
 use feedsme::semver::Version;
 use feedsme::store::{
@@ -263,6 +264,106 @@ impl Store for WatchedStore {
     async fn nodes(&self, wave: &WaveId, keys: &[NodeKey]) -> Result<Vec<Node>> {
         self.pass(Call::Named("nodes")).await;
         self.inner.nodes(wave, keys).await
+    }
+
+    async fn node_page(
+        &self,
+        wave: &WaveId,
+        after: Option<&NodeKey>,
+        limit: usize,
+    ) -> Result<Vec<(NodeKey, Node)>> {
+        self.pass(Call::Named("node_page")).await;
+        self.inner.node_page(wave, after, limit).await
+    }
+
+    async fn open_wave(&self, wave: &Wave) -> Result<Committed> {
+        self.pass(Call::Named("open_wave")).await;
+        self.inner.open_wave(wave).await
+    }
+
+    async fn wave(&self, id: &WaveId) -> Result<Option<Wave>> {
+        self.pass(Call::Named("wave")).await;
+        self.inner.wave(id).await
+    }
+
+    async fn move_wave(&self, id: &WaveId, to: &WaveMove) -> Result<Committed> {
+        self.pass(Call::Named("move_wave")).await;
+        self.inner.move_wave(id, to).await
+    }
+
+    async fn waves(&self, before: Option<(Millis, WaveId)>, limit: usize) -> Result<Vec<Wave>> {
+        self.pass(Call::Named("waves")).await;
+        self.inner.waves(before, limit).await
+    }
+
+    async fn plan_nodes(
+        &self,
+        wave: &WaveId,
+        plan: &str,
+        packages: &[PackageName],
+    ) -> Result<Vec<Option<PlanNode>>> {
+        self.pass(Call::Named("plan_nodes")).await;
+        self.inner.plan_nodes(wave, plan, packages).await
+    }
+
+    async fn plan_page(
+        &self,
+        wave: &WaveId,
+        plan: &str,
+        after: Option<&PackageName>,
+        limit: usize,
+    ) -> Result<Vec<PlanNode>> {
+        self.pass(Call::Named("plan_page")).await;
+        self.inner.plan_page(wave, plan, after, limit).await
+    }
+
+    async fn collecting(&self, env: &Env) -> Result<Option<WaveId>> {
+        self.pass(Call::Named("collecting")).await;
+        self.inner.collecting(env).await
+    }
+
+    async fn collect(
+        &self,
+        env: &Env,
+        expect: Option<&WaveId>,
+        next: &WaveId,
+    ) -> Result<Committed> {
+        self.pass(Call::Named("collect")).await;
+        self.inner.collect(env, expect, next).await
+    }
+
+    async fn members(&self, wave: &WaveId) -> Result<Vec<(ChangeId, Cause)>> {
+        self.pass(Call::Named("members")).await;
+        self.inner.members(wave).await
+    }
+
+    async fn edges(&self, pairs: &[(PackageName, PackageName)]) -> Result<Vec<Option<Dependent>>> {
+        self.pass(Call::Named("edges")).await;
+        self.inner.edges(pairs).await
+    }
+
+    async fn holds(&self, packages: &[PackageName]) -> Result<Vec<Vec<Hold>>> {
+        self.pass(Call::Named("holds")).await;
+        self.inner.holds(packages).await
+    }
+
+    async fn all_holds(
+        &self,
+        after: Option<(&PackageName, &str)>,
+        limit: usize,
+    ) -> Result<Vec<Hold>> {
+        self.pass(Call::Named("all_holds")).await;
+        self.inner.all_holds(after, limit).await
+    }
+
+    async fn outcomes(
+        &self,
+        name: &PackageName,
+        version: &Version,
+        env: &Env,
+    ) -> Result<Vec<BuildOutcome>> {
+        self.pass(Call::Named("outcomes")).await;
+        self.inner.outcomes(name, version, env).await
     }
 
     async fn latest_promotion(&self, name: &PackageName, env: &Env) -> Result<Option<Promotion>> {

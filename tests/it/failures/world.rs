@@ -256,6 +256,11 @@ impl World {
                 let work = plan(&core, change, digest).await?;
                 self.process.put(work);
             }
+            Job::Advance { .. }
+            | Job::Tick { .. }
+            | Job::Collected { .. }
+            | Job::Attached { .. }
+            | Job::HoldEnds { .. } => panic!("nothing puts {item:?} yet"),
             Job::Send {
                 rebuild,
                 key,
@@ -429,6 +434,7 @@ impl Process {
             match item.job {
                 Job::Plan { .. } => self.plans.push_back(item),
                 Job::Send { .. } => self.sends.push(item),
+                _ => panic!("nothing puts {item:?} yet"),
             }
         }
     }
@@ -446,7 +452,7 @@ impl Process {
                 *order,
                 item.due,
             ),
-            Job::Plan { .. } => (item.package.clone(), String::new(), 0, item.due),
+            _ => (item.package.clone(), String::new(), 0, item.due),
         };
         let first_due = self.sends.iter().map(|item| item.due).min()?;
         let now = time.fetch_max(first_due, Ordering::SeqCst).max(first_due);

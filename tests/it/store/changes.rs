@@ -66,7 +66,9 @@ pub async fn what_planning_made_of_a_change_is_written_once(place: &impl Place) 
         },
         Verdict::TookPlace {
             rebuilds: vec![RebuildId::new("r")],
+            waves: vec![wave()],
         },
+        Verdict::Joined { wave: wave() },
         Verdict::Duplicate {
             of: ChangeId::new("m-1"),
         },

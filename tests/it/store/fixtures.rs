@@ -91,6 +91,11 @@ pub fn decision(dependent: &str, wave: &WaveId) -> Decision {
                 there: version("7.0.0"),
             },
         ],
+        also: vec![Cause {
+            parent: name("b"),
+            version: version("1.0.0"),
+            origin: None,
+        }],
     }
 }
 

@@ -89,7 +89,7 @@ pub async fn everything_is_there_after_the_store_was_closed_and_opened(place: &i
     };
     let released = Node {
         released: Some(rebuild.id.clone()),
-        published: None,
+        ..Node::default()
     };
     store
         .put_nodes(&wave, &[(node.clone(), released)])

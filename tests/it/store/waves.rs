@@ -15,6 +15,7 @@ fn node(released: Option<&str>, published: Option<&str>) -> Node {
     Node {
         released: released.map(RebuildId::new),
         published: published.map(version),
+        ..Node::default()
     }
 }
 
