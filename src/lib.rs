@@ -12,6 +12,7 @@
 //! * [`semver`]: npm's versions and ranges, exactly.
 //! * [`model`]: the words of the domain as types.
 //! * [`plan`]: what follows from a change, as plain functions on data.
+//! * [`graph`]: whom a wave reaches, and who waits for whom.
 //! * [`store`]: what is remembered, as domain verbs; SQLite.
 //! * [`ingest`]: load, decide, apply.
 //! * [`queue`]: the order of work and the retry policy, as plain data.
@@ -26,6 +27,7 @@ pub mod app;
 pub mod cli;
 pub mod demo;
 pub mod dispatch;
+pub mod graph;
 pub mod http;
 pub mod import;
 pub mod ingest;

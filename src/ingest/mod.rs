@@ -9,6 +9,8 @@
 
 mod accept;
 mod another;
+#[allow(dead_code, reason = "waves call it when they are planned")]
+mod explore;
 mod import;
 mod promotion;
 mod publish;
