@@ -99,11 +99,7 @@ pub async fn start(settings: &Settings) -> Result<Running, AppError> {
     let address = listener.local_addr().map_err(system("listening"))?;
 
     let (store, lock) = open(settings).await?;
-    let core = Core {
-        store: store.clone(),
-        rules: Arc::new(rules),
-        clock: Clock::system(),
-    };
+    let core = Core::new(store.clone(), Arc::new(rules), Clock::system());
     let id = format!("{}/{}", std::process::id(), uuid::Uuid::new_v4().simple());
     let owner = if store.is_shared() {
         Owner::among(id, settings.replica_ttl)

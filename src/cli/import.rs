@@ -165,11 +165,7 @@ impl Import {
             }
             opened => opened?,
         };
-        let core = Core {
-            store: store.clone(),
-            rules: Arc::new(settings.rules()?),
-            clock: Clock::system(),
-        };
+        let core = Core::new(store.clone(), Arc::new(settings.rules()?), Clock::system());
         let limits = Limits {
             concurrency: self.concurrency.into(),
             document_limit: settings.document_limit,

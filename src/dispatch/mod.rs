@@ -4,6 +4,7 @@
 //! sent, and its result is recorded after: whoever finds a claim without a result knows that the request may have
 //! reached the neighbour (H12).
 
+mod recover;
 mod request;
 pub mod share;
 pub mod worker;
@@ -11,10 +12,11 @@ pub mod worker;
 pub use request::{Answer, Neighbours};
 pub use share::{Holder, Owner};
 
-use crate::ingest::{Core, Result, another};
+use crate::ingest::{Core, Result, another, wave};
 use crate::model::id::RebuildId;
 use crate::model::name::PackageName;
-use crate::model::package::{Millis, Rebuild, RebuildState, RowKey};
+use crate::model::package::{Millis, Rebuild, RebuildState, RowKey, Slot};
+use crate::model::wave::{NodeKey, WaveState};
 use crate::model::work::Work;
 use crate::neighbours::{Neighbour, Outcome};
 use crate::plan::rebuild;
@@ -146,6 +148,18 @@ pub async fn claim(
                 owner: Some(owner.id().to_owned()),
                 ..rebuild
             };
+            if is_cancelled(core, &rebuild).await? {
+                let patch = RebuildPatch {
+                    state: Some(RebuildState::Cancelled),
+                    ended_because: Some("its wave was cancelled".into()),
+                    ..RebuildPatch::default()
+                };
+                if !may_have_reached_before
+                    && patch_row(core, name, key, &rebuild, patch).await? == Committed::Applied
+                {
+                    return Ok(Claim::Nothing);
+                }
+            }
             return Ok(Claim::Claimed(Box::new(Claimed {
                 name: name.clone(),
                 key: key.clone(),
@@ -157,6 +171,18 @@ pub async fn claim(
     }
 }
 
+/// Whether every wave that waits for the rebuild was cancelled. Read after the claim: whoever cancels later is too late
+/// (H24).
+async fn is_cancelled(core: &Core, rebuild: &Rebuild) -> Result<bool> {
+    for wave in &rebuild.waves {
+        let wave = core.store.wave(wave).await?;
+        if wave.is_none_or(|wave| wave.state != WaveState::Cancelled) {
+            return Ok(false);
+        }
+    }
+    Ok(!rebuild.waves.is_empty())
+}
+
 /// What is left to do about a rebuild that [`claim`] has nothing to send of, because whoever settled it died half-way: the
 /// node of one that turned out to be somebody else's needs another version (H7, H12).
 pub async fn unfinished(
@@ -164,15 +190,19 @@ pub async fn unfinished(
     id: &RebuildId,
     name: &PackageName,
     key: &RowKey,
-) -> Result<Option<Work>> {
+) -> Result<Vec<Work>> {
     let want = Want::rows(name, vec![key.clone()]);
     let state = core.store.packages(&[want]).await?.pop();
     let rebuild = state.and_then(|state| state.row(key).and_then(|row| row.rebuild.clone()));
     let Some(rebuild) = rebuild.filter(|rebuild| rebuild.id == *id) else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
     let foreign = match rebuild.state {
         RebuildState::Foreign => true,
+        RebuildState::Dead | RebuildState::Cancelled => {
+            let because = rebuild.ended_because.as_deref().unwrap_or("given up");
+            return failed(core, name, key, &rebuild, because).await;
+        }
         RebuildState::Sending => {
             let attempts = core.store.attempts(id).await?;
             attempts
@@ -182,9 +212,25 @@ pub async fn unfinished(
         _ => false,
     };
     if foreign {
-        return another(core, id, &somebody_elses(name, key)).await;
+        let work = another(core, id, &somebody_elses(name, key)).await?;
+        return Ok(work.into_iter().collect());
     }
-    Ok(None)
+    Ok(Vec::new())
+}
+
+/// Tells the waves that wait for a rebuild that it failed for good (rule 15).
+async fn failed(
+    core: &Core,
+    name: &PackageName,
+    key: &RowKey,
+    rebuild: &Rebuild,
+    because: &str,
+) -> Result<Vec<Work>> {
+    let node = match &key.slot {
+        Slot::Publish => NodeKey::package(name),
+        Slot::Env(_) => NodeKey::pair(name, &key.version),
+    };
+    wave::failed(core, &rebuild.waves, &node, because).await
 }
 
 fn somebody_elses(name: &PackageName, key: &RowKey) -> String {
@@ -199,13 +245,13 @@ const DEAD: &str = "dead";
 const FOREIGN: &str = "foreign";
 
 /// Records what an attempt came to and does what follows from it. Returns the work that goes on: the same rebuild later,
-/// or the one that takes its place.
+/// the one that takes its place, or what follows in its waves.
 pub async fn settle(
     core: &Core,
     claimed: &Claimed,
     outcome: &Outcome,
     next: Next,
-) -> Result<Option<Work>> {
+) -> Result<Vec<Work>> {
     let Claimed {
         name, key, rebuild, ..
     } = claimed;
@@ -225,20 +271,31 @@ pub async fn settle(
         .await?;
     log(claimed, outcome, next);
     match next {
-        Next::Sent | Next::SentEarlier => Ok(None),
-        Next::RetryAt { at_ms, counted } => again(core, claimed, at_ms, u32::from(counted)).await,
-        Next::PauseLane { at_ms, .. } => again(core, claimed, at_ms, 0).await,
+        Next::Sent | Next::SentEarlier => Ok(Vec::new()),
+        Next::RetryAt { at_ms, counted } => {
+            let work = again(core, claimed, at_ms, u32::from(counted)).await?;
+            Ok(work.into_iter().collect())
+        }
+        Next::PauseLane { at_ms, .. } => {
+            let work = again(core, claimed, at_ms, 0).await?;
+            Ok(work.into_iter().collect())
+        }
         Next::Dead { reason } => {
+            let because = because(reason, outcome);
             let patch = RebuildPatch {
                 state: Some(RebuildState::Dead),
                 tries: Some(rebuild.tries + 1),
-                ended_because: Some(because(reason, outcome)),
+                ended_because: Some(because),
                 ..RebuildPatch::default()
             };
+            // Refused: its notice came, or this was done before; what follows is told by the row.
             patch_row(core, name, key, rebuild, patch).await?;
-            Ok(None)
+            unfinished(core, &rebuild.id, name, key).await
         }
-        Next::Foreign => another(core, &rebuild.id, &somebody_elses(name, key)).await,
+        Next::Foreign => {
+            let work = another(core, &rebuild.id, &somebody_elses(name, key)).await?;
+            Ok(work.into_iter().collect())
+        }
     }
 }
 

@@ -101,7 +101,7 @@ impl Neighbours {
     }
 
     /// The base's own tarball; if the registry has none, that of the version whose bytes it has (H18).
-    async fn tarball(
+    pub(super) async fn tarball(
         &self,
         name: &str,
         base: &str,
@@ -132,7 +132,7 @@ impl Neighbours {
 }
 
 /// The document that is sent.
-fn compose(
+pub(super) fn compose(
     core: &Core,
     claimed: &Claimed,
     json: &Map<String, Value>,
@@ -161,7 +161,7 @@ fn compose(
 }
 
 /// The stored document of the base. One that is not there any more is nobody's fault that a retry could mend.
-async fn base_document(
+pub(super) async fn base_document(
     core: &Core,
     claimed: &Claimed,
     to: Neighbour,

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::share::Owner;
 use super::{Answer, Claim, Claimed, Neighbours, claim, is_its_turn, settle, target, unfinished};
-use crate::ingest::{Core, IngestError, plan};
+use crate::ingest::{Core, IngestError, handle};
 use crate::model::id::{ChangeId, RebuildId};
 use crate::model::name::PackageName;
 use crate::model::package::{Millis, Slot};
@@ -120,6 +120,23 @@ enum Message {
 /// The key of the send queues: a package in an environment (rule 10).
 type SendKey = (PackageName, String);
 
+/// The key of the queues of everything else: changes of a package are planned one at a time, in their order; what a wave
+/// has to do waits for nobody.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum StepKey {
+    Package(PackageName),
+    Item(String),
+}
+
+impl StepKey {
+    fn of(work: &Work) -> Self {
+        match &work.job {
+            Job::Plan { .. } => Self::Package(work.package.clone()),
+            _ => Self::Item(work.id.clone()),
+        }
+    }
+}
+
 enum Done {
     Planned {
         work: Work,
@@ -129,7 +146,7 @@ enum Done {
         work: Work,
         result: Result<Option<Box<Claimed>>, IngestError>,
         /// What goes on where nothing was claimed.
-        more: Option<Work>,
+        more: Vec<Work>,
     },
     /// Nothing was claimed: it is another one's turn, or it waits for a retry.
     NotYet { work: Work, due: Millis },
@@ -140,7 +157,7 @@ enum Done {
     },
     Settled {
         work: Work,
-        result: Result<Option<Work>, IngestError>,
+        result: Result<Vec<Work>, IngestError>,
     },
     /// What was left in a shard that we own now.
     TakenOver {
@@ -160,7 +177,7 @@ pub struct Worker {
     options: WorkerOptions,
     inbox: mpsc::UnboundedReceiver<Message>,
     events: broadcast::Sender<Event>,
-    plans: Schedule<PackageName, Work>,
+    plans: Schedule<StepKey, Work>,
     sends: Schedule<SendKey, Work>,
     arrivals: u64,
     planning: usize,
@@ -334,23 +351,18 @@ impl Worker {
             {
                 continue;
             }
+            let (id, due) = (item.id.clone(), item.due);
             match &item.job {
-                Job::Plan { .. } => {
-                    self.arrivals += 1;
-                    let (key, id, due) = (item.package.clone(), item.id.clone(), item.due);
-                    self.plans.push(&key, self.arrivals, &id, due, item);
-                }
                 Job::Send { order, .. } => {
-                    let (key, id, due, order) =
-                        (self.send_key(&item), item.id.clone(), item.due, *order);
+                    let (key, order) = (self.send_key(&item), *order);
                     self.sends.push(&key, order, &id, due, item);
                 }
-                // Nothing puts these yet.
-                Job::Advance { .. }
-                | Job::Tick { .. }
-                | Job::Collected { .. }
-                | Job::Attached { .. }
-                | Job::HoldEnds { .. } => {}
+                Job::Plan { .. } => {
+                    self.arrivals += 1;
+                    self.plans
+                        .push(&StepKey::of(&item), self.arrivals, &id, due, item);
+                }
+                _ => self.plans.push(&StepKey::of(&item), 0, &id, due, item),
             }
         }
     }
@@ -388,13 +400,18 @@ impl Worker {
     fn start_plan(&mut self, work: Work) {
         self.planning += 1;
         let core = self.core.clone();
+        let neighbours = self.neighbours.clone();
         self.tasks.spawn(async move {
-            let result = match &work.job {
-                Job::Plan { change, digest } => caught(plan(&core, change, digest))
-                    .await
-                    .unwrap_or_else(|| Err(dead_step())),
-                _ => Ok(Vec::new()),
+            let step = async {
+                let mut handled = handle(&core, &work).await?;
+                for overdue in &handled.overdue {
+                    handled
+                        .work
+                        .extend(neighbours.recover(&core, overdue).await?);
+                }
+                Ok(handled.work)
             };
+            let result = caught(step).await.unwrap_or_else(|| Err(dead_step()));
             Done::Planned { work, result }
         });
     }
@@ -486,13 +503,13 @@ impl Worker {
                     order,
                 } = &work.job
                 else {
-                    return Ok(Ok((None, None)));
+                    return Ok(Ok((None, Vec::new())));
                 };
                 if !is_its_turn(&core, &work.package, key, *order).await? {
                     return Ok(Err(core.clock.now() + NOT_ITS_TURN));
                 }
                 match claim(&core, &owner, rebuild, &work.package, key).await? {
-                    Claim::Claimed(claimed) => Ok(Ok((Some(claimed), None))),
+                    Claim::Claimed(claimed) => Ok(Ok((Some(claimed), Vec::new()))),
                     Claim::NotBefore(due) => Ok(Err(due)),
                     Claim::Nothing => {
                         let more = unfinished(&core, rebuild, &work.package, key).await?;
@@ -503,7 +520,7 @@ impl Worker {
             let (result, more) = match caught(step).await.unwrap_or_else(|| Err(dead_step())) {
                 Ok(Err(due)) => return Done::NotYet { work, due },
                 Ok(Ok((claimed, more))) => (Ok(claimed), more),
-                Err(error) => (Err(error), None),
+                Err(error) => (Err(error), Vec::new()),
             };
             Done::Claimed { work, result, more }
         });
@@ -545,12 +562,12 @@ impl Worker {
                     }
                     Err(error) => self.plan_again(&work, &error),
                 }
-                self.plans.done(&work.package);
+                self.plans.done(&StepKey::of(&work));
             }
             Done::Claimed { work, result, more } => match result {
                 Ok(Some(claimed)) => self.send(work, claimed),
                 Ok(None) => {
-                    self.take_in(more.into_iter().collect());
+                    self.take_in(more);
                     self.give_back(&work);
                     self.abandon(&work);
                     self.finish(&work);
@@ -601,7 +618,7 @@ impl Worker {
                 self.settling -= 1;
                 match result {
                     Ok(new) => {
-                        self.take_in(new.into_iter().collect());
+                        self.take_in(new);
                         self.finish(&work);
                         if let Job::Send { rebuild, .. } = &work.job {
                             let _ = self.events.send(Event::Settled(rebuild.clone()));
@@ -655,7 +672,7 @@ impl Worker {
             due,
             ..work.clone()
         };
-        let (key, id) = (work.package.clone(), work.id.clone());
+        let (key, id) = (StepKey::of(&work), work.id.clone());
         self.plans.push(&key, place, &id, due, work);
     }
 

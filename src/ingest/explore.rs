@@ -2,7 +2,8 @@
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::{AT_ONCE, Core, Result, packages, reach::published};
+use super::wave::published;
+use super::{AT_ONCE, Core, Result, packages};
 use crate::graph::{Affected, Explorer, Origin, Questions, Seed, Step};
 use crate::model::name::PackageName;
 use crate::store::{Dependent, Want};

@@ -26,6 +26,7 @@ fn core(dir: &tempfile::TempDir, increment: Increment) -> Core {
             ..Rules::default()
         }),
         clock: Clock::system(),
+        hints: Arc::default(),
     }
 }
 

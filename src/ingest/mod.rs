@@ -14,7 +14,6 @@ mod explore;
 mod import;
 mod promotion;
 mod publish;
-mod explore;
 mod waiting;
 pub mod wave;
 

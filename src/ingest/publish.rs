@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::explore::{Origin, explore};
+use super::explore::explore;
+use crate::graph::Origin;
 use super::{Core, Outcome, Parents, REFUSALS, Result, another, contention, packages, read, wave};
 use crate::model::change::{Change, Verdict};
 use crate::model::decision::Decision;
@@ -181,7 +182,7 @@ async fn own_wave(
     } else {
         let origin = Origin {
             cause: cause.clone(),
-            reaches: true,
+            reach: true,
         };
         let affected = explore(core, vec![origin], Vec::new()).await?;
         if affected.nodes.is_empty() {

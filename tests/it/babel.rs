@@ -166,6 +166,7 @@ fn core(dir: &tempfile::TempDir) -> Core {
         store: Arc::new(store),
         rules: Arc::new(Rules::default()),
         clock: Clock::system(),
+        hints: Arc::default(),
     }
 }
 

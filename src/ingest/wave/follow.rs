@@ -1,9 +1,10 @@
 //! Waves that follow from others: a parent that came late, a hold that ended (H6, rule 17).
 
-use super::super::explore::{Origin, Seed, explore};
+use super::super::explore::explore;
 use super::super::{Core, Outcome, Parents, Result};
 use super::open::{Opening, open, planned};
 use super::{Step, advance, pairs};
+use crate::graph::{Origin, Seed};
 use crate::model::id::{ChangeId, WaveId};
 use crate::model::name::PackageName;
 use crate::model::package::{Cause, Kind};
@@ -28,7 +29,7 @@ pub(super) async fn late_parent(
                 });
                 let origin = Origin {
                     cause: parent.clone(),
-                    reaches: false,
+                    reach: false,
                 };
                 let affected = explore(core, vec![origin], seeds.collect()).await?;
                 let mut nodes: Vec<PlanNode> =

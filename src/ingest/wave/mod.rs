@@ -30,8 +30,8 @@ pub(super) use pairs::{EARLIER, accepted, closure, highest, start};
 pub(super) use pending::{attached, join_promotion, open_waves, takes_place, waves_of};
 pub(super) use release::published;
 pub(super) use settle::{collected, join};
-pub(super) use tick::{fail, tick};
-pub use tick::{Overdue, Ticked, late};
+pub(super) use tick::tick;
+pub use tick::{Overdue, Ticked, failed, late};
 
 use super::{AT_ONCE, Core, Outcome, Parents, Result, packages};
 use crate::model::decision::{Decision, Reason};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::super::{Core, REFUSALS, Result, contention, read};
 use super::Step;
-use crate::graph;
+use crate::graph::{self, Role};
 use crate::model::decision::{Decision, Reason};
 use crate::model::edge::EdgeRange;
 use crate::model::env::Env;
@@ -109,7 +109,10 @@ pub(in super::super) async fn closure(
     }
     lower.sort();
     let _ = (env, found);
-    let order = graph::order(keys.len(), &edges, &[0]);
+    let roles: Vec<Role> = (0..keys.len())
+        .map(|at| if at == 0 { Role::Origin } else { Role::Follower })
+        .collect();
+    let order = graph::order(&roles, &edges);
     let name = |at: &usize| keys[*at].clone();
     let mut nodes: Vec<PlanNode> = keys
         .iter()
@@ -118,9 +121,9 @@ pub(in super::super) async fn closure(
         .filter_map(|(at, key)| {
             Some(PlanNode {
                 key: key.clone(),
-                waits_for: order.waits_for[at].iter().map(name).collect(),
-                cycle: order.cycle[at].iter().map(name).collect(),
-                level: order.level[at],
+                waits_for: order.places[at].waits_for.iter().map(name).collect(),
+                cycle: order.places[at].cycle.iter().map(name).collect(),
+                level: order.places[at].level,
                 base: key.version.clone()?,
                 version: key.version.clone(),
                 seed: None,

@@ -3,10 +3,11 @@
 //! A fixed window from the first change. Whoever joins writes its member row, then looks whether the wave still collects;
 //! whoever closes the window says so first, then reads the members. One of the two sees the other.
 
-use super::super::explore::{Origin, explore};
+use super::super::explore::explore;
 use super::super::{Core, Outcome, Parents, REFUSALS, Result, contention};
 use super::advance;
 use super::open::{Opening, open};
+use crate::graph::Origin;
 use crate::model::change::Change;
 use crate::model::id::WaveId;
 use crate::model::package::{Cause, Kind, Millis};
@@ -124,7 +125,7 @@ pub(in super::super) async fn collected(core: &Core, id: &WaveId) -> Result<Vec<
     if wave.state == WaveState::Planning {
         let origins = causes.iter().map(|cause| Origin {
             cause: cause.clone(),
-            reaches: true,
+            reach: true,
         });
         let affected = explore(core, origins.collect(), Vec::new()).await?;
         let nodes: Vec<PlanNode> = affected.nodes.into_iter().map(|node| node.plan).collect();

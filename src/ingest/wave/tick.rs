@@ -1,5 +1,7 @@
 //! Looking after a wave: deadlines, what was forgotten, whether it has ended (rule 15; H6, H17).
 
+use std::collections::BTreeSet;
+
 use super::super::{Core, Outcome, Parents, Result};
 use super::close::{close_if, survey};
 use super::{Step, release};
@@ -102,14 +104,9 @@ async fn released(
         return Ok(None);
     };
     let since = match rebuild.state {
-        RebuildState::Dead => {
-            let work = failed(core, wave, &plan.key, rebuild.ended_because.as_deref()).await?;
-            ticked.work.push(work);
-            return Ok(None);
-        }
-        RebuildState::Cancelled => {
-            let work = failed(core, wave, &plan.key, Some("cancelled")).await?;
-            ticked.work.push(work);
+        RebuildState::Dead | RebuildState::Cancelled => {
+            let because = rebuild.ended_because.as_deref().unwrap_or("given up");
+            ticked.work.push(fail(core, &wave.id, &plan.key, because).await?);
             return Ok(None);
         }
         RebuildState::Sending => {
@@ -209,17 +206,23 @@ pub async fn late(core: &Core, wave: &WaveId, key: &NodeKey) -> Result<Work> {
     Ok(work)
 }
 
-/// A node failed for good.
-pub(in super::super) async fn failed(
+/// A node failed for good in these waves. Returns the work that goes on there.
+pub async fn failed(
     core: &Core,
-    wave: &Wave,
+    waves: &BTreeSet<WaveId>,
     key: &NodeKey,
-    because: Option<&str>,
-) -> Result<Work> {
-    fail(core, &wave.id, key, because.unwrap_or("given up")).await
+    because: &str,
+) -> Result<Vec<Work>> {
+    let mut works = Vec::new();
+    for wave in waves {
+        if core.store.wave(wave).await?.is_some() {
+            works.push(fail(core, wave, key, because).await?);
+        }
+    }
+    Ok(works)
 }
 
-/// As [`failed`], where only the wave's id is known.
+/// A node failed for good.
 pub(in super::super) async fn fail(
     core: &Core,
     wave: &WaveId,

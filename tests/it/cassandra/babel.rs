@@ -17,6 +17,7 @@ async fn rule_8_500_publishes_of_babel_from_v7() {
         store: place.open(),
         rules: Arc::new(Rules::default()),
         clock: Clock::system(),
+        hints: Arc::default(),
     };
     let history = history();
     let rebuilds = replay(&core, &history[FROM_V7..FROM_V7 + PUBLISHES], true).await;

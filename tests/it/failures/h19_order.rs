@@ -29,6 +29,7 @@ async fn h19_a_plan_that_failed_once_goes_before_the_later_ones() {
         store,
         rules: Arc::default(),
         clock: Clock::system(),
+        hints: Arc::default(),
     };
     let mut work = Vec::new();
     let versions = ["1.0.0", "1.1.0", "1.2.0"];

@@ -389,6 +389,7 @@ fn core(store: Arc<dyn Store>, rules: &Arc<Rules>, time: &Arc<AtomicI64>) -> Cor
         store,
         rules: rules.clone(),
         clock: Clock::new(move || time.fetch_add(1, Ordering::SeqCst)),
+        hints: Arc::default(),
     }
 }
 
