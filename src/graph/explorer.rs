@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::known::{Asked, Id, Known, Questions};
+use super::known::{Asked, Id, Known, Missing, Questions};
 use super::{Affected, Order, Origin, Role, Seed, order};
 use crate::model::decision::Reason;
 use crate::model::name::PackageName;
@@ -220,7 +220,7 @@ impl Explorer {
         let mut decided = HashMap::new();
         for (&child, by) in &new {
             if !self.believed.contains_key(&child)
-                && let Some(Some(one)) = self.decide(child, by, asked)
+                && let Ok(Some(one)) = self.decide(child, by, asked)
             {
                 decided.insert(child, one);
             }
@@ -302,7 +302,7 @@ impl Explorer {
         let mut decided = Vec::new();
         if asked.is_empty() {
             for (child, by) in parents {
-                if let Some(Some(one)) = self.decide(child, &by, asked) {
+                if let Ok(Some(one)) = self.decide(child, &by, asked) {
                     decided.push((child, one));
                 }
             }
@@ -337,19 +337,19 @@ impl Explorer {
     }
 
     /// What becomes of a package if these parents are published: its base, and the next version of that (rules 8, 9,
-    /// H23). `None`: something had to be asked. `Some(None)`: no parent reaches it.
+    /// H23). `None`: no parent reaches it.
     fn decide(
         &mut self,
         child: Id,
         by: &[(Cause, Id, Option<usize>)],
         asked: &mut Asked,
-    ) -> Option<Option<Decided>> {
+    ) -> Result<Option<Decided>, Missing> {
         let mut pairs: BTreeMap<PackageName, (Cause, Dependent, Base)> = BTreeMap::new();
         let mut top = None;
         if let Some(causes) = self.seeds.get(&child) {
             // An unmanaged seed has nothing to rebuild.
             let Some(of) = self.known.top(child, asked)?.cloned() else {
-                return Some(None);
+                return Ok(None);
             };
             let mut complete = true;
             for cause in causes {
@@ -362,7 +362,7 @@ impl Explorer {
                 }
             }
             if !complete {
-                return None;
+                return Err(Missing);
             }
             top = Some(of.version);
         }
@@ -412,10 +412,10 @@ impl Explorer {
             (Err(_), None) => None,
         };
         let Some(mut decided) = decided else {
-            return Some(None);
+            return Ok(None);
         };
         decided.made = self.known.made(child, &decided.base, asked)?;
-        Some(Some(decided))
+        Ok(Some(decided))
     }
 
     /// Seeds for which there is nothing to rebuild.
