@@ -4,9 +4,8 @@
 //! those that it waits for. So it goes in rounds. A round *reaches*: from the start outwards, each package at its believed
 //! version, or at the one that the first to reach it would give it. Then it *evaluates*: in the order that follows,
 //! each package from those that it waits for. If every version is as believed, that is the answer; else what was
-//! evaluated is believed, and the next round begins. Without cycles the second round at the latest confirms as much of
-//! the order as the longest chain of surprises lets it, so rounds are few; with cycles two beliefs can contradict each
-//! other for ever, so they are counted.
+//! evaluated is believed, and the next round begins. Most starts need one round, or two where a parent that is met later
+//! chooses another base. Through cycles two beliefs can contradict each other for ever, so rounds are counted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
