@@ -4,13 +4,12 @@
 //! those that it waits for. So it goes in rounds. A round *reaches*: from the start outwards, each package at its believed
 //! version, or at the one that the first to reach it would give it. Then it *evaluates*: in the order that follows,
 //! each package from those that it waits for. If every version is as believed, that is the answer; else what was
-//! evaluated is believed, and the next round begins. Without cycles the second round at the latest confirms as much of
-//! the order as the longest chain of surprises lets it, so rounds are few; with cycles two beliefs can contradict each
-//! other for ever, so they are counted.
+//! evaluated is believed, and the next round begins. Most starts need one round, or two where a parent that is met later
+//! chooses another base. Through cycles two beliefs can contradict each other for ever, so rounds are counted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::known::{Asked, Id, Known, Questions};
+use super::known::{Asked, Id, Known, Missing, Questions};
 use super::{Affected, Order, Origin, Role, Seed, order};
 use crate::model::decision::Reason;
 use crate::model::name::PackageName;
@@ -220,7 +219,7 @@ impl Explorer {
         let mut decided = HashMap::new();
         for (&child, by) in &new {
             if !self.believed.contains_key(&child)
-                && let Some(Some(one)) = self.decide(child, by, asked)
+                && let Ok(Some(one)) = self.decide(child, by, asked)
             {
                 decided.insert(child, one);
             }
@@ -302,7 +301,7 @@ impl Explorer {
         let mut decided = Vec::new();
         if asked.is_empty() {
             for (child, by) in parents {
-                if let Some(Some(one)) = self.decide(child, &by, asked) {
+                if let Ok(Some(one)) = self.decide(child, &by, asked) {
                     decided.push((child, one));
                 }
             }
@@ -337,19 +336,19 @@ impl Explorer {
     }
 
     /// What becomes of a package if these parents are published: its base, and the next version of that (rules 8, 9,
-    /// H23). `None`: something had to be asked. `Some(None)`: no parent reaches it.
+    /// H23). `None`: no parent reaches it.
     fn decide(
         &mut self,
         child: Id,
         by: &[(Cause, Id, Option<usize>)],
         asked: &mut Asked,
-    ) -> Option<Option<Decided>> {
+    ) -> Result<Option<Decided>, Missing> {
         let mut pairs: BTreeMap<PackageName, (Cause, Dependent, Base)> = BTreeMap::new();
         let mut top = None;
         if let Some(causes) = self.seeds.get(&child) {
             // An unmanaged seed has nothing to rebuild.
             let Some(of) = self.known.top(child, asked)?.cloned() else {
-                return Some(None);
+                return Ok(None);
             };
             let mut complete = true;
             for cause in causes {
@@ -362,7 +361,7 @@ impl Explorer {
                 }
             }
             if !complete {
-                return None;
+                return Err(Missing);
             }
             top = Some(of.version);
         }
@@ -412,10 +411,10 @@ impl Explorer {
             (Err(_), None) => None,
         };
         let Some(mut decided) = decided else {
-            return Some(None);
+            return Ok(None);
         };
         decided.made = self.known.made(child, &decided.base, asked)?;
-        Some(Some(decided))
+        Ok(Some(decided))
     }
 
     /// Seeds for which there is nothing to rebuild.

@@ -171,7 +171,7 @@ fn shown(node: &AffectedNode) -> String {
         names(&plan.waits_for)
     );
     if !plan.cycle.is_empty() {
-        text += &format!(" cycle {}", names(&plan.cycle));
+        text = format!("{text} cycle {}", names(&plan.cycle));
     }
     text
 }

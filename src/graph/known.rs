@@ -25,6 +25,10 @@ pub struct Questions {
     pub states: Vec<(Version, Want)>,
 }
 
+/// Something has to be asked first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Missing;
+
 /// The questions of one step, each once.
 #[derive(Default)]
 pub(super) struct Asked {
@@ -66,8 +70,8 @@ impl Asked {
 /// One package.
 pub(super) struct Package {
     pub name: PackageName,
-    /// What it declares, if it was asked for; `Some(None)`: it is not managed.
-    top: Option<Option<Top>>,
+    /// What it declares, if it was asked for; `None`: it is not managed.
+    top: Result<Option<Top>, Missing>,
     dependents: Option<Vec<(Id, Dependent)>>,
     /// For a version of it: what it means to each of `dependents`.
     answers: BTreeMap<Version, Vec<Base>>,
@@ -91,7 +95,7 @@ impl Known {
         self.ids.insert(name.clone(), id);
         self.packages.push(Package {
             name: name.clone(),
-            top: None,
+            top: Err(Missing),
             dependents: None,
             answers: BTreeMap::new(),
             made: BTreeMap::new(),
@@ -119,7 +123,7 @@ impl Known {
 
     pub fn told_top(&mut self, state: PackageState) {
         let id = self.id(&state.name);
-        self.packages[id].top = Some(state.top);
+        self.packages[id].top = Ok(state.top);
     }
 
     pub fn told_state(
@@ -161,16 +165,12 @@ impl Known {
             asked.dependents.insert(self.name(parent).clone());
             return;
         };
-        let answers: Option<Vec<Base>> = rows
-            .iter()
-            .map(|(dependent, row)| self.pair(parent, *dependent, row, cause, asked))
-            // Not at the first that is missing: all of them are asked for at once.
-            .fold(Some(Vec::with_capacity(rows.len())), |all, one| {
-                let (mut all, one) = all.zip(one)?;
-                all.push(one);
-                Some(all)
-            });
-        if let Some(answers) = answers {
+        let mut answers = Vec::with_capacity(rows.len());
+        for (dependent, row) in rows {
+            // Not only up to the first that is missing: all of them are asked for at once.
+            answers.extend(self.pair(parent, *dependent, row, cause, asked));
+        }
+        if answers.len() == rows.len() {
             let package = &mut self.packages[parent];
             package.answers.insert(cause.version.clone(), answers);
         }
@@ -199,13 +199,13 @@ impl Known {
         }
     }
 
-    /// The highest version of a seed with what it declares; `Some(None)` if the package is not managed.
-    pub fn top(&self, seed: Id, asked: &mut Asked) -> Option<Option<&Top>> {
-        let Some(top) = &self.packages[seed].top else {
+    /// The highest version of a seed with what it declares; `None` if the package is not managed.
+    pub fn top(&self, seed: Id, asked: &mut Asked) -> Result<Option<&Top>, Missing> {
+        let top = self.packages[seed].top.as_ref();
+        top.map(Option::as_ref).map_err(|missing| {
             asked.tops.insert(self.name(seed).clone());
-            return None;
-        };
-        Some(top.as_ref())
+            *missing
+        })
     }
 
     /// The row of a pair by what the dependent itself declares, and what the version means to it: for the parents of a
@@ -228,13 +228,18 @@ impl Known {
         Some((row, answer))
     }
 
-    /// What a rebuild of `base` publishes; `Some(None)` if no version is left.
-    pub fn made(&self, dependent: Id, base: &Version, asked: &mut Asked) -> Option<Option<Cause>> {
+    /// What a rebuild of `base` publishes; `None` if no version is left.
+    pub fn made(
+        &self,
+        dependent: Id,
+        base: &Version,
+        asked: &mut Asked,
+    ) -> Result<Option<Cause>, Missing> {
         let made = self.packages[dependent].made.get(base);
-        if made.is_none() {
+        made.cloned().ok_or_else(|| {
             let of = (self.name(dependent).clone(), base.clone());
             asked.states.insert(of);
-        }
-        made.cloned()
+            Missing
+        })
     }
 }
