@@ -96,7 +96,7 @@ static FREE: Mutex<VecDeque<(Instant, String)>> = Mutex::new(VecDeque::new());
 /// What a test left behind may go on for so long: a service that was dropped finishes what it is doing.
 const REST: Duration = Duration::from_millis(1_500);
 
-/// How many keyspaces are in use at once: each has 26 tables, and a node has a megabyte for each table or is slow. No test
+/// How many keyspaces are in use at once: each has 34 tables, and a node has a megabyte for each table or is slow. No test
 /// has more than two, one of them for as long as it runs, and no more than a few run at once.
 const KEYSPACES: usize = 8;
 static IN_USE: Semaphore = Semaphore::const_new(KEYSPACES);

@@ -6,6 +6,9 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
+use futures_util::future::BoxFuture;
+use scylla::statement::prepared::PreparedStatement;
+
 use super::commit::NAME_BUCKETS;
 use super::values::{Cells, big, int, text, tiny, version};
 use super::{Inner, each};
@@ -49,7 +52,7 @@ impl Days {
 }
 
 /// A limit; no page is longer than what one statement may bring.
-fn limit(count: usize) -> super::values::Value {
+pub(super) fn limit(count: usize) -> super::values::Value {
     int(i32::try_from(count).unwrap_or(i32::MAX))
 }
 
@@ -81,30 +84,43 @@ impl Inner {
         before: Option<(Millis, ChangeId)>,
         count: usize,
     ) -> Result<Vec<Change>> {
-        let (time, id) = before.map_or((Millis::MAX, String::new()), |(time, id)| {
-            (time, id.as_str().into())
-        });
-        let (mut time, mut id) = (time, id);
-        let mut found: Vec<Change> = Vec::new();
+        let before = before.map(|(time, id)| (time, id.as_str().to_owned()));
+        let look = |accepted, id: String| -> BoxFuture<'_, _> {
+            Box::pin(async move {
+                let change = self.change_of(&ChangeId::new(id)).await?;
+                Ok(change.filter(|change| change.accepted == accepted))
+            })
+        };
+        self.by_day(&self.statements.changes_of_day, before, count, look)
+            .await
+    }
+
+    /// A page of what is listed by days, newest first. What is listed at another time than its own, or is not there any
+    /// more, is none: `look` says so.
+    pub(super) async fn by_day<'a, T: Send>(
+        &'a self,
+        statement: &PreparedStatement,
+        before: Option<(Millis, String)>,
+        count: usize,
+        look: impl Fn(Millis, String) -> BoxFuture<'a, Result<Option<T>>>,
+    ) -> Result<Vec<T>> {
+        let (mut time, mut id) = before.unwrap_or((Millis::MAX, String::new()));
+        let mut found: Vec<T> = Vec::new();
         let days = self
             .all(&self.statements.days, vec![int(day_of(time))])
             .await?;
         for day in days {
             let day: i32 = day.number("day")?;
-            // A change that was accepted again is listed at each time and counts at the first: a page is filled up.
+            // What was put again is listed at each time and counts at the first: a page is filled up.
             while found.len() < count {
                 let missing = count - found.len();
-                let listed = self.listed(day, (time, &id), missing).await?;
+                let listed = self.listed(statement, day, (time, &id), missing).await?;
                 let Some(last) = listed.last().cloned() else {
                     break;
                 };
                 let all = listed.len() < missing;
-                let changes = each(listed, |(accepted, id)| async move {
-                    let change = self.change_of(&ChangeId::new(id)).await?;
-                    Ok(change.filter(|change| change.accepted == accepted))
-                })
-                .await?;
-                found.extend(changes.into_iter().flatten());
+                let here = each(listed, |(at, id)| look(at, id)).await?;
+                found.extend(here.into_iter().flatten());
                 (time, id) = last;
                 if all {
                     break;
@@ -120,6 +136,7 @@ impl Inner {
     /// What is listed of a day before a time and id, newest first.
     async fn listed(
         &self,
+        statement: &PreparedStatement,
         day: i32,
         (time, id): (Millis, &str),
         count: usize,
@@ -132,7 +149,7 @@ impl Inner {
                 text(id),
                 limit(count),
             ];
-            self.all(&self.statements.changes_of_day, values).await
+            self.all(statement, values).await
         })
         .await?;
         let mut listed = Vec::new();
@@ -249,14 +266,17 @@ impl Inner {
         self.all(&self.statements.dependents, values)
             .await?
             .iter()
-            .map(|cells| {
-                Ok(Dependent {
-                    dependent: cells.name("dependent")?,
-                    top: cells.version("top")?,
-                    range: cells.owned("range")?,
-                })
-            })
+            .map(dependent)
             .collect()
+    }
+
+    pub(super) async fn edge_of(
+        &self,
+        (parent, of): &(PackageName, PackageName),
+    ) -> Result<Option<Dependent>> {
+        let values = vec![text(parent.as_str()), text(of.as_str())];
+        let cells = self.one(&self.statements.dependent, values).await?;
+        cells.map(|cells| dependent(&cells)).transpose()
     }
 
     pub(super) async fn ranges_of(
@@ -380,6 +400,14 @@ impl Inner {
             })
             .collect()
     }
+}
+
+fn dependent(cells: &Cells) -> Result<Dependent> {
+    Ok(Dependent {
+        dependent: cells.name("dependent")?,
+        top: cells.version("top")?,
+        range: cells.owned("range")?,
+    })
 }
 
 /// Whether a row of a table that the Node software writes too has a name and a version. It is known to have written

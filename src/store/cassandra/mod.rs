@@ -9,7 +9,9 @@
 //! package, commit     a package's partition: reading it, and the conditional batch that decides (H9, H11)
 //! plain               the writes without a condition
 //! lists               what is read across partitions: changes, decisions, names, lines
-//! wave                nodes and promotions
+//! decide              a conditional write whose outcome is unknown (H9)
+//! wave, promotion     waves, their plans and nodes; promotions
+//! hold                holds, outcomes of builds
 //! work                the durable queue in shards and buckets of time (H1)
 //! verbs               the store's trait
 //! warehouse           the tables of the Node software, read for an import
@@ -19,11 +21,14 @@
 //! changes nothing, so that no step ever needs two partitions to agree.
 
 mod commit;
+mod decide;
 mod error;
+mod hold;
 mod lists;
 mod once;
 mod package;
 mod plain;
+mod promotion;
 mod schema;
 mod session;
 mod statements;

@@ -6,16 +6,13 @@ use super::lists::{DECISION_BUCKETS, day_of};
 use super::once::{backwards, now_micros};
 use super::package::range_key;
 use super::values::{Value, big, blob, boolean, int, json, maybe, text, tiny, unset, version};
-use super::wave::{NODE_BUCKETS, node_key};
 use super::{Inner, bucket, each};
 use crate::model::change::{Change, Planned};
 use crate::model::decision::{Decision, RebuildIndex};
-use crate::model::id::{ChangeId, RebuildId, WaveId};
+use crate::model::id::{ChangeId, RebuildId};
 use crate::model::package::{RowKey, Stamp};
 use crate::semver::Version;
-use crate::store::{
-    Attempt, Dependent, Line, Node, NodeKey, Projection, Result, StoreError, Write,
-};
+use crate::store::{Attempt, Dependent, Line, Projection, Result, StoreError, Write};
 
 pub(super) fn in_bucket(name: &str, buckets: u8) -> Value {
     tiny(i8::try_from(bucket(name, buckets)).unwrap_or(0))
@@ -88,6 +85,15 @@ impl Inner {
             }
             Write::Projection(stamp, projection) => self.project(*stamp, projection).await,
             Write::Node(wave, key, node) => self.write_node(wave, key, node, first()).await,
+            Write::PlanNode(wave, plan, node) => {
+                self.write_plan_node(wave, plan, node, first()).await
+            }
+            Write::Member(wave, change, cause) => {
+                self.write_member(wave, change, cause, first()).await
+            }
+            Write::Hold(hold) => self.write_hold(hold, first()).await,
+            Write::HoldEnded(package, id, at) => self.end_hold(package, id, *at, first()).await,
+            Write::Outcome(outcome) => self.write_outcome(outcome).await,
             Write::Entry {
                 name,
                 version: of,
@@ -115,11 +121,6 @@ impl Inner {
                 let values = of_attempt(rebuild, attempt, retain(), first());
                 self.put(&self.statements.put_attempt, values).await
             }
-            Write::PlanNode(..)
-            | Write::Member(..)
-            | Write::Hold(_)
-            | Write::HoldEnded(..)
-            | Write::Outcome(_) => Err(bug("not there yet")),
             Write::Work(_) => Err(bug("work is put apart")),
         }
     }
@@ -184,34 +185,6 @@ impl Inner {
         }
         let values = vec![int(self.retain), first, json(planned)?, text(id.as_str())];
         self.put(&self.statements.set_planned, values).await
-    }
-
-    async fn write_node(
-        &self,
-        wave: &WaveId,
-        key: &NodeKey,
-        node: &Node,
-        first: Value,
-    ) -> Result<()> {
-        let Node {
-            released,
-            published,
-            ..
-        } = node;
-        let [package, of] = node_key(key);
-        let values = vec![
-            text(wave.as_str()),
-            in_bucket(key.package.as_str(), NODE_BUCKETS),
-            package,
-            of,
-            released
-                .as_ref()
-                .map_or_else(unset, |released| text(released.as_str())),
-            published.as_ref().map_or_else(unset, version),
-            int(self.retain),
-            first,
-        ];
-        self.put(&self.statements.put_node, values).await
     }
 
     async fn project(&self, stamp: Stamp, projection: &Projection) -> Result<()> {

@@ -19,7 +19,10 @@ use super::values::{Cells, Value, big, int, rows, text};
 use crate::store::Result;
 
 /// Number and text of each file.
-const FILES: [(i32, &str); 1] = [(1, include_str!("../../../cql/0001_initial.cql"))];
+const FILES: [(i32, &str); 2] = [
+    (1, include_str!("../../../cql/0001_initial.cql")),
+    (2, include_str!("../../../cql/0002_waves.cql")),
+];
 
 /// For how long a file may be being applied before another replica takes over.
 const TAKE_OVER: Duration = Duration::from_mins(2);

@@ -42,7 +42,13 @@ macro_rules! statements {
 /// Puts the keyspace before the tables: statements do not depend on what a connection uses.
 pub(super) fn qualified(keyspace: &str, cql: &str) -> String {
     let mut text = cql.to_owned();
-    for before in ["FROM ", "INTO ", "UPDATE ", "TABLE IF NOT EXISTS "] {
+    for before in [
+        "FROM ",
+        "INTO ",
+        "UPDATE ",
+        "CREATE TABLE IF NOT EXISTS ",
+        "ALTER TABLE ",
+    ] {
         let mut parts = text.split(before);
         let mut with = parts.next().unwrap_or_default().to_owned();
         for part in parts {
@@ -113,6 +119,8 @@ const PREFIX: &str = "SELECT a, b, part, seq, born, published, noticed, notice, 
 const TAKEN: &str = "SELECT a, b, seq FROM pkg WHERE name = ? AND part = 0 AND a >= ? AND a < ?";
 const TOP_EDGES: &str = "SELECT seq, top_edges FROM pkg WHERE name = ? LIMIT 1";
 const BATCH: &str = "SELECT seq, batches[?] AS batch_of FROM pkg WHERE name = ? LIMIT 1";
+const WAVE: &str = "SELECT id, made_by, moves, env, kind, start, change, promote, opened, state, since, plan, nodes, \
+    pending_on FROM wave WHERE id = ?";
 const ROW_BATCH: &str = "SELECT made_by, born, rebuild, state, attempt FROM pkg \
     WHERE name = ? AND part = 0 AND a = ? AND b = ?";
 
@@ -184,6 +192,7 @@ statements! {
     write put_dependent = "INSERT INTO dependents (parent, dependent, top, \"range\") VALUES (?, ?, ?, ?) \
         USING TIMESTAMP ?";
     read dependents = "SELECT dependent, top, \"range\" FROM dependents WHERE parent = ? AND dependent > ? LIMIT ?";
+    read dependent = "SELECT dependent, top, \"range\" FROM dependents WHERE parent = ? AND dependent = ?";
     write put_range = "INSERT INTO dependents_old (parent, dependent, range_key, \"range\", version) \
         VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
     read ranges = "SELECT \"range\", version FROM dependents_old WHERE parent = ? AND dependent = ?";
@@ -200,9 +209,40 @@ statements! {
     write put_dependent_of = "INSERT INTO dependent_of (pkg, dependent_of) VALUES (?, ?) USING TIMESTAMP ?";
 
     // ---- waves and promotions
-    write put_node = "INSERT INTO wave_node (wave, bucket, package, version, released, published) \
-        VALUES (?, ?, ?, ?, ?, ?) USING TTL ? AND TIMESTAMP ?";
-    read node = "SELECT released, published FROM wave_node WHERE wave = ? AND bucket = ? AND package = ? AND version = ?";
+    write put_node = "INSERT INTO wave_node (wave, bucket, package, version, added, released, published, failed, late, \
+        held, skipped) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TTL ? AND TIMESTAMP ?";
+    read node = "SELECT added, released, published, failed, late, held, skipped FROM wave_node \
+        WHERE wave = ? AND bucket = ? AND package = ? AND version = ?";
+    read nodes = "SELECT package, version, added, released, published, failed, late, held, skipped FROM wave_node \
+        WHERE wave = ? AND bucket = ? AND (package, version) > (?, ?) LIMIT ?";
+    decide open_wave = "INSERT INTO wave (id, made_by, env, kind, start, change, promote, opened, state, since, plan, \
+        nodes, pending_on) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS USING TTL ?";
+    decide move_wave = "UPDATE wave USING TTL ? SET state = ?, since = ?, plan = ?, nodes = ?, moves[?] = ? \
+        WHERE id = ? IF state = ?";
+    read wave = WAVE;
+    serial wave_serial = WAVE;
+    write put_wave_of_day = "INSERT INTO wave_by_day (day, bucket, opened, id) VALUES (?, ?, ?, ?) USING TTL ?";
+    read waves_of_day = "SELECT opened AS accepted, id FROM wave_by_day WHERE day = ? AND bucket = ? \
+        AND (opened, id) < (?, ?) LIMIT ?";
+    write put_plan_node = "INSERT INTO wave_plan (wave, plan, bucket, package, json) VALUES (?, ?, ?, ?, ?) \
+        USING TTL ? AND TIMESTAMP ?";
+    read plan_node = "SELECT json FROM wave_plan WHERE wave = ? AND plan = ? AND bucket = ? AND package = ?";
+    read plan_page = "SELECT package, json FROM wave_plan WHERE wave = ? AND plan = ? AND bucket = ? AND package > ? \
+        LIMIT ?";
+    write put_member = "INSERT INTO wave_member (wave, change, cause) VALUES (?, ?, ?) USING TTL ? AND TIMESTAMP ?";
+    read members = "SELECT change, cause FROM wave_member WHERE wave = ?";
+    decide first_collecting = "INSERT INTO collecting (env, wave, before, made_by) VALUES (?, ?, ?, ?) IF NOT EXISTS";
+    decide next_collecting = "UPDATE collecting SET wave = ?, before = ?, made_by = ? WHERE env = ? IF wave = ?";
+    serial collecting = "SELECT wave, before, made_by FROM collecting WHERE env = ?";
+    write put_hold = "INSERT INTO hold (package, id, parent, owner, reason, placed, expires, ended) \
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+    write end_hold = "UPDATE hold USING TIMESTAMP ? SET ended = ? WHERE package = ? AND id = ?";
+    read holds = "SELECT package, id, parent, owner, reason, placed, expires, ended FROM hold WHERE package = ?";
+    write put_hold_pkg = "INSERT INTO hold_pkg (bucket, package) VALUES (?, ?)";
+    read hold_pkgs = "SELECT package FROM hold_pkg WHERE bucket = ? AND package >= ? LIMIT ?";
+    write put_outcome = "INSERT INTO outcome (name, version, env, at, digest, ok, message) \
+        VALUES (?, ?, ?, ?, ?, ?, ?) USING TTL ?";
+    read outcomes = "SELECT at, ok, message FROM outcome WHERE name = ? AND version = ? AND env = ?";
     decide promote = "UPDATE promotion SET latest = ? WHERE name = ? AND env = ? IF latest = ?";
     decide promotion_row = "INSERT INTO promotion (name, env, generation, version, promote, change, at) \
         VALUES (?, ?, ?, ?, ?, ?, ?)";
@@ -260,6 +300,10 @@ mod tests {
                 "CREATE TABLE IF NOT EXISTS t (",
                 "CREATE TABLE IF NOT EXISTS k.t (",
             ),
+            (
+                "ALTER TABLE t ADD IF NOT EXISTS (",
+                "ALTER TABLE k.t ADD IF NOT EXISTS (",
+            ),
             ("SELECT a FROM system.local", "SELECT a FROM system.local"),
         ] {
             assert_eq!(qualified("k", plain), with);
@@ -277,12 +321,13 @@ mod tests {
             assert!(!upper.contains("TOKEN("), "{cql}");
             let conditional = upper.contains(" IF ");
             assert!(!(conditional && upper.contains("USING TIMESTAMP")), "{cql}");
-            // H8: only where one package, promotion or shard is decided about.
+            // H8: only where one package, promotion, wave or shard is decided about.
             let table = qualified("k", cql);
             let table = table.split(" k.").nth(1).unwrap_or_default();
             let table = table.split([' ', '(']).next().unwrap_or_default();
             assert!(
-                !conditional || ["pkg", "promotion", "work_shard"].contains(&table),
+                !conditional
+                    || ["pkg", "promotion", "wave", "collecting", "work_shard"].contains(&table),
                 "{cql}"
             );
             if upper.starts_with("SELECT") {

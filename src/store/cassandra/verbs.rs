@@ -151,88 +151,88 @@ impl Store for CassandraStore {
 
     async fn node_page(
         &self,
-        _wave: &WaveId,
-        _after: Option<&NodeKey>,
-        _limit: usize,
+        wave: &WaveId,
+        after: Option<&NodeKey>,
+        limit: usize,
     ) -> Result<Vec<(NodeKey, Node)>> {
-        Err(not_yet())
+        self.0.node_page_of(wave, after, limit).await
     }
 
-    async fn open_wave(&self, _wave: &Wave) -> Result<Committed> {
-        Err(not_yet())
+    async fn open_wave(&self, wave: &Wave) -> Result<Committed> {
+        self.0.open_wave_of(wave).await
     }
 
-    async fn wave(&self, _id: &WaveId) -> Result<Option<Wave>> {
-        Err(not_yet())
+    async fn wave(&self, id: &WaveId) -> Result<Option<Wave>> {
+        self.0.wave_of(id).await
     }
 
-    async fn move_wave(&self, _id: &WaveId, _to: &WaveMove) -> Result<Committed> {
-        Err(not_yet())
+    async fn move_wave(&self, id: &WaveId, to: &WaveMove) -> Result<Committed> {
+        self.0.move_wave_of(id, to).await
     }
 
-    async fn waves(&self, _before: Option<(Millis, WaveId)>, _limit: usize) -> Result<Vec<Wave>> {
-        Err(not_yet())
+    async fn waves(&self, before: Option<(Millis, WaveId)>, limit: usize) -> Result<Vec<Wave>> {
+        self.0.wave_page(before, limit).await
     }
 
     async fn plan_nodes(
         &self,
-        _wave: &WaveId,
-        _plan: &str,
-        _packages: &[PackageName],
+        wave: &WaveId,
+        plan: &str,
+        packages: &[PackageName],
     ) -> Result<Vec<Option<PlanNode>>> {
-        Err(not_yet())
+        each(packages, |package| self.0.plan_node_of(wave, plan, package)).await
     }
 
     async fn plan_page(
         &self,
-        _wave: &WaveId,
-        _plan: &str,
-        _after: Option<&PackageName>,
-        _limit: usize,
+        wave: &WaveId,
+        plan: &str,
+        after: Option<&PackageName>,
+        limit: usize,
     ) -> Result<Vec<PlanNode>> {
-        Err(not_yet())
+        self.0.plan_page_of(wave, plan, after, limit).await
     }
 
-    async fn collecting(&self, _env: &Env) -> Result<Option<WaveId>> {
-        Err(not_yet())
+    async fn collecting(&self, env: &Env) -> Result<Option<WaveId>> {
+        self.0.collecting_of(env).await
     }
 
     async fn collect(
         &self,
-        _env: &Env,
-        _expect: Option<&WaveId>,
-        _next: &WaveId,
+        env: &Env,
+        expect: Option<&WaveId>,
+        next: &WaveId,
     ) -> Result<Committed> {
-        Err(not_yet())
+        self.0.collect_of(env, expect, next).await
     }
 
-    async fn members(&self, _wave: &WaveId) -> Result<Vec<(ChangeId, Cause)>> {
-        Err(not_yet())
+    async fn members(&self, wave: &WaveId) -> Result<Vec<(ChangeId, Cause)>> {
+        self.0.members_of(wave).await
     }
 
-    async fn edges(&self, _pairs: &[(PackageName, PackageName)]) -> Result<Vec<Option<Dependent>>> {
-        Err(not_yet())
+    async fn edges(&self, pairs: &[(PackageName, PackageName)]) -> Result<Vec<Option<Dependent>>> {
+        each(pairs, |pair| self.0.edge_of(pair)).await
     }
 
-    async fn holds(&self, _packages: &[PackageName]) -> Result<Vec<Vec<Hold>>> {
-        Err(not_yet())
+    async fn holds(&self, packages: &[PackageName]) -> Result<Vec<Vec<Hold>>> {
+        each(packages, |package| self.0.holds_of(package)).await
     }
 
     async fn all_holds(
         &self,
-        _after: Option<(&PackageName, &str)>,
-        _limit: usize,
+        after: Option<(&PackageName, &str)>,
+        limit: usize,
     ) -> Result<Vec<Hold>> {
-        Err(not_yet())
+        self.0.hold_page(after, limit).await
     }
 
     async fn outcomes(
         &self,
-        _name: &PackageName,
-        _version: &Version,
-        _env: &Env,
+        name: &PackageName,
+        version: &Version,
+        env: &Env,
     ) -> Result<Vec<BuildOutcome>> {
-        Err(not_yet())
+        self.0.outcomes_of(name, version, env).await
     }
 
     async fn latest_promotion(&self, name: &PackageName, env: &Env) -> Result<Option<Promotion>> {
@@ -329,11 +329,4 @@ impl Store for CassandraStore {
         self.0.closed.store(true, Ordering::Relaxed);
         Ok(())
     }
-}
-
-fn not_yet() -> crate::store::StoreError {
-    crate::store::StoreError::new(
-        crate::store::StoreErrorKind::Bug,
-        "this verb is not there yet",
-    )
 }

@@ -27,20 +27,6 @@ statements! {
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING";
     CHANGE = concat!(columns!(), "WHERE id = ?1");
     CHANGES = concat!(columns!(), "WHERE (accepted, id) < (?1, ?2) ORDER BY accepted DESC, id DESC LIMIT ?3");
-    PAST = "SELECT id FROM change WHERE accepted < ?1 AND planned IS NOT NULL AND NOT EXISTS (
-        SELECT 1 FROM decision, rebuild, pkg_row WHERE decision.change = change.id
-        AND rebuild.id = json_extract(decision.json, '$.rebuild')
-        AND pkg_row.name = rebuild.name AND pkg_row.version = rebuild.version AND pkg_row.slot = rebuild.slot
-        AND pkg_row.rebuild = rebuild.id AND pkg_row.state = 'queued')
-        ORDER BY accepted, id LIMIT ?2";
-    END_ATTEMPTS = "DELETE FROM attempt WHERE rebuild IN
-        (SELECT json_extract(json, '$.rebuild') FROM decision WHERE change = ?1)";
-    END_REBUILDS = "DELETE FROM rebuild WHERE id IN
-        (SELECT json_extract(json, '$.rebuild') FROM decision WHERE change = ?1)";
-    END_DECISIONS = "DELETE FROM decision WHERE change = ?1";
-    END_DOCUMENTS = "DELETE FROM document WHERE change = ?1";
-    END_NODES = "DELETE FROM wave_node WHERE wave = ?1";
-    END_CHANGE = "DELETE FROM change WHERE id = ?1";
     SET_PLANNED = "UPDATE change SET planned = coalesce(planned, ?2) WHERE id = ?1";
     PUT_DECISION = "INSERT INTO decision (change, wave, dependent, version, json) VALUES (?1, ?2, ?3, ?4, ?5)
         ON CONFLICT DO NOTHING";
@@ -141,29 +127,6 @@ pub(super) fn page(
 ) -> Result<Vec<Change>> {
     let (time, id) = before.map_or((Millis::MAX, ""), |(time, id)| (*time, id.as_str()));
     all(db, CHANGES, params![time, id, limit(count)], read)
-}
-
-/// How many changes are ended at a time: others wait for the writer meanwhile.
-const ENDED_AT_ONCE: usize = 100;
-
-pub(super) fn prune(db: &Connection, before: Millis) -> Result<usize> {
-    let past: Vec<String> = all(db, PAST, params![before, limit(ENDED_AT_ONCE)], |row| {
-        row.plain("id")
-    })?;
-    for id in &past {
-        // What is found by decisions before the decisions.
-        for sql in [
-            END_ATTEMPTS,
-            END_REBUILDS,
-            END_DECISIONS,
-            END_DOCUMENTS,
-            END_NODES,
-            END_CHANGE,
-        ] {
-            run(db, sql, [id])?;
-        }
-    }
-    Ok(past.len())
 }
 
 /// A change that is not there was never accepted, so nothing can have been planned of it.

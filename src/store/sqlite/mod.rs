@@ -1,13 +1,13 @@
 //! The store in one file: SQLite with a write-ahead log (design.md 5). The default, because it needs no set-up.
 //!
 //! ```text
-//! schema.sql, schema  the tables; opening a file, old and new schemas
+//! schema_*.sql, schema  the tables; opening a file, old and new schemas
 //! threads             how async callers reach threads that block
 //! writer              one thread, many callers' changes in one commit
 //! readers             several threads, each job one snapshot
 //! statement, error    running statements, reading columns, judging failures
 //! verbs               which thread does what
-//! change, package, commit, projection, wave, work
+//! change, package, commit, projection, promotion, wave, hold, work, prune
 //!                     the verbs, as plain functions on a connection
 //! ```
 //!
@@ -18,9 +18,12 @@
 mod change;
 mod commit;
 mod error;
+mod hold;
 
 mod package;
 mod projection;
+mod promotion;
+mod prune;
 mod readers;
 mod schema;
 mod statement;

@@ -32,6 +32,7 @@ statements! {
         WHERE excluded.stamp >= stamp";
     DEPENDENTS = "SELECT dependent, top, range FROM dependents WHERE parent = ?1 AND dependent > ?2
         ORDER BY dependent LIMIT ?3";
+    DEPENDENT = "SELECT dependent, top, range FROM dependents WHERE parent = ?1 AND dependent = ?2";
     RANGES = "SELECT range, version FROM dependents_old WHERE parent = ?1 AND dependent = ?2";
     HEAD = "SELECT pkg, version, previous_version FROM release_line_head WHERE pkg = ?1";
     LINE = "SELECT pkg, version, previous_version FROM release_line WHERE pkg = ?1 AND version = ?2";
@@ -137,14 +138,29 @@ pub(super) fn dependents(
         db,
         DEPENDENTS,
         params![parent.as_str(), after, limit(count)],
-        |row| {
-            Ok(Dependent {
-                dependent: row.name("dependent")?,
-                top: row.version("top")?,
-                range: row.plain("range")?,
-            })
-        },
+        read_dependent,
     )
+}
+
+pub(super) fn dependent(
+    db: &Connection,
+    parent: &PackageName,
+    dependent: &PackageName,
+) -> Result<Option<Dependent>> {
+    one(
+        db,
+        DEPENDENT,
+        [parent.as_str(), dependent.as_str()],
+        read_dependent,
+    )
+}
+
+fn read_dependent(row: &Row<'_>) -> Result<Dependent> {
+    Ok(Dependent {
+        dependent: row.name("dependent")?,
+        top: row.version("top")?,
+        range: row.plain("range")?,
+    })
 }
 
 pub(super) fn ranges(

@@ -14,7 +14,10 @@ use super::{Durability, Options};
 use crate::store::{Result, StoreError};
 
 /// The steps, each from the version of its index to the next. Append only.
-const STEPS: &[&str] = &[include_str!("schema.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema_0001_initial.sql"),
+    include_str!("schema_0002_waves.sql"),
+];
 
 /// How long to wait for another process's lock, such as that of a `sqlite3` shell that writes.
 const BUSY: Duration = Duration::from_secs(5);

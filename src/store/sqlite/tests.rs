@@ -8,15 +8,21 @@ use rusqlite::Connection;
 use super::error::bug;
 use super::statement::run;
 use super::writer::each;
-use super::{Options, SqliteStore, change, commit, package, projection, schema, wave, work};
+use super::{
+    Options, SqliteStore, change, commit, hold, package, projection, promotion, prune, schema,
+    wave, work,
+};
 use crate::store::{Result, StoreErrorKind};
 
 fn statements() -> impl Iterator<Item = &'static str> {
     [
         change::STATEMENTS,
         commit::STATEMENTS,
+        hold::STATEMENTS,
         package::STATEMENTS,
         projection::STATEMENTS,
+        promotion::STATEMENTS,
+        prune::STATEMENTS,
         wave::STATEMENTS,
         work::STATEMENTS,
     ]

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 
 use super::writer::each;
-use super::{SLICE, SqliteStore, change, commit, package, projection, wave, work};
+use super::{
+    SLICE, SqliteStore, change, commit, hold, package, projection, promotion, prune, wave, work,
+};
 use crate::model::change::Change;
 use crate::model::decision::{Decision, RebuildIndex};
 use crate::model::env::Env;
@@ -178,88 +180,111 @@ impl Store for SqliteStore {
 
     async fn node_page(
         &self,
-        _wave: &WaveId,
-        _after: Option<&NodeKey>,
-        _limit: usize,
+        wave: &WaveId,
+        after: Option<&NodeKey>,
+        limit: usize,
     ) -> Result<Vec<(NodeKey, Node)>> {
-        Err(not_yet())
+        let (wave, after) = (wave.clone(), after.cloned());
+        self.read_one(move |db| wave::nodes(db, &wave, after.as_ref(), limit))
+            .await
     }
 
-    async fn open_wave(&self, _wave: &Wave) -> Result<Committed> {
-        Err(not_yet())
+    async fn open_wave(&self, wave: &Wave) -> Result<Committed> {
+        let wave = wave.clone();
+        self.run(move |db| wave::open(db, &wave)).await
     }
 
-    async fn wave(&self, _id: &WaveId) -> Result<Option<Wave>> {
-        Err(not_yet())
+    async fn wave(&self, id: &WaveId) -> Result<Option<Wave>> {
+        let id = id.clone();
+        self.read_one(move |db| wave::get(db, &id)).await
     }
 
-    async fn move_wave(&self, _id: &WaveId, _to: &WaveMove) -> Result<Committed> {
-        Err(not_yet())
+    async fn move_wave(&self, id: &WaveId, to: &WaveMove) -> Result<Committed> {
+        let (id, to) = (id.clone(), to.clone());
+        self.run(move |db| wave::go_on(db, &id, &to)).await
     }
 
-    async fn waves(&self, _before: Option<(Millis, WaveId)>, _limit: usize) -> Result<Vec<Wave>> {
-        Err(not_yet())
+    async fn waves(&self, before: Option<(Millis, WaveId)>, limit: usize) -> Result<Vec<Wave>> {
+        self.read_one(move |db| wave::page(db, before.as_ref(), limit))
+            .await
     }
 
     async fn plan_nodes(
         &self,
-        _wave: &WaveId,
-        _plan: &str,
-        _packages: &[PackageName],
+        wave: &WaveId,
+        plan: &str,
+        packages: &[PackageName],
     ) -> Result<Vec<Option<PlanNode>>> {
-        Err(not_yet())
+        let (wave, plan) = (wave.clone(), plan.to_owned());
+        self.read_each(packages, move |db, package| {
+            wave::plan_node(db, &wave, &plan, package)
+        })
+        .await
     }
 
     async fn plan_page(
         &self,
-        _wave: &WaveId,
-        _plan: &str,
-        _after: Option<&PackageName>,
-        _limit: usize,
+        wave: &WaveId,
+        plan: &str,
+        after: Option<&PackageName>,
+        limit: usize,
     ) -> Result<Vec<PlanNode>> {
-        Err(not_yet())
+        let (wave, plan, after) = (wave.clone(), plan.to_owned(), after.cloned());
+        self.read_one(move |db| wave::plan(db, &wave, &plan, after.as_ref(), limit))
+            .await
     }
 
-    async fn collecting(&self, _env: &Env) -> Result<Option<WaveId>> {
-        Err(not_yet())
+    async fn collecting(&self, env: &Env) -> Result<Option<WaveId>> {
+        let env = env.clone();
+        self.read_one(move |db| wave::collecting(db, &env)).await
     }
 
     async fn collect(
         &self,
-        _env: &Env,
-        _expect: Option<&WaveId>,
-        _next: &WaveId,
+        env: &Env,
+        expect: Option<&WaveId>,
+        next: &WaveId,
     ) -> Result<Committed> {
-        Err(not_yet())
+        let (env, expect, next) = (env.clone(), expect.cloned(), next.clone());
+        self.run(move |db| wave::collect(db, &env, expect.as_ref(), &next))
+            .await
     }
 
-    async fn members(&self, _wave: &WaveId) -> Result<Vec<(ChangeId, Cause)>> {
-        Err(not_yet())
+    async fn members(&self, wave: &WaveId) -> Result<Vec<(ChangeId, Cause)>> {
+        let wave = wave.clone();
+        self.read_one(move |db| wave::members(db, &wave)).await
     }
 
-    async fn edges(&self, _pairs: &[(PackageName, PackageName)]) -> Result<Vec<Option<Dependent>>> {
-        Err(not_yet())
+    async fn edges(&self, pairs: &[(PackageName, PackageName)]) -> Result<Vec<Option<Dependent>>> {
+        self.read_each(pairs, |db, (parent, dependent)| {
+            projection::dependent(db, parent, dependent)
+        })
+        .await
     }
 
-    async fn holds(&self, _packages: &[PackageName]) -> Result<Vec<Vec<Hold>>> {
-        Err(not_yet())
+    async fn holds(&self, packages: &[PackageName]) -> Result<Vec<Vec<Hold>>> {
+        self.read_each(packages, hold::of_package).await
     }
 
     async fn all_holds(
         &self,
-        _after: Option<(&PackageName, &str)>,
-        _limit: usize,
+        after: Option<(&PackageName, &str)>,
+        limit: usize,
     ) -> Result<Vec<Hold>> {
-        Err(not_yet())
+        let after = after.map(|(package, id)| (package.clone(), id.to_owned()));
+        self.read_one(move |db| hold::page(db, after.as_ref(), limit))
+            .await
     }
 
     async fn outcomes(
         &self,
-        _name: &PackageName,
-        _version: &Version,
-        _env: &Env,
+        name: &PackageName,
+        version: &Version,
+        env: &Env,
     ) -> Result<Vec<BuildOutcome>> {
-        Err(not_yet())
+        let (name, version, env) = (name.clone(), version.clone(), env.clone());
+        self.read_one(move |db| hold::outcomes(db, &name, &version, &env))
+            .await
     }
 
     async fn latest_promotion(&self, name: &PackageName, env: &Env) -> Result<Option<Promotion>> {
@@ -273,7 +298,7 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<Promotion>> {
         let (name, env) = (name.clone(), env.clone());
-        self.read_one(move |db| wave::promotions(db, &name, &env, limit))
+        self.read_one(move |db| promotion::promotions(db, &name, &env, limit))
             .await
     }
 
@@ -285,7 +310,7 @@ impl Store for SqliteStore {
         next: &Promotion,
     ) -> Result<Committed> {
         let (name, env, next) = (name.clone(), env.clone(), next.clone());
-        self.run(move |db| wave::promote(db, &name, &env, expect, &next))
+        self.run(move |db| promotion::promote(db, &name, &env, expect, &next))
             .await
     }
 
@@ -296,7 +321,7 @@ impl Store for SqliteStore {
         env: &Env,
     ) -> Result<BTreeMap<PackageName, Version>> {
         let (name, version, env) = (name.clone(), version.clone(), env.clone());
-        self.read_one(move |db| wave::entries(db, &name, &version, &env))
+        self.read_one(move |db| promotion::entries(db, &name, &version, &env))
             .await
     }
 
@@ -361,7 +386,7 @@ impl Store for SqliteStore {
     }
 
     async fn prune(&self, before: Millis) -> Result<usize> {
-        self.run(move |db| change::prune(db, before)).await
+        self.run(move |db| prune::prune(db, before)).await
     }
 
     async fn check(&self) -> Result<()> {
@@ -392,6 +417,11 @@ fn put(db: &Connection, write: &Write) -> Result<()> {
         Write::Decision(change, decision) => change::put_decision(db, change, decision),
         Write::Projection(stamp, projection) => projection::put(db, *stamp, projection),
         Write::Node(wave, key, node) => wave::put_node(db, wave, key, node),
+        Write::PlanNode(wave, plan, node) => wave::put_plan_node(db, wave, plan, node),
+        Write::Member(wave, change, cause) => wave::put_member(db, wave, change, cause),
+        Write::Hold(hold) => hold::put(db, hold),
+        Write::HoldEnded(package, id, at) => hold::end(db, package, id, *at),
+        Write::Outcome(outcome) => hold::put_outcome(db, outcome),
         Write::Entry {
             name,
             version,
@@ -401,22 +431,10 @@ fn put(db: &Connection, write: &Write) -> Result<()> {
             dependent_version,
         } => {
             let entry = (dependent.clone(), dependent_version.clone());
-            wave::put_entry(db, (name, version, env, *generation), &entry)
+            promotion::put_entry(db, (name, version, env, *generation), &entry)
         }
         Write::Rebuild(index) => work::put_rebuild(db, index),
         Write::Attempt(rebuild, attempt) => work::put_attempt(db, rebuild, attempt),
         Write::Work(item) => work::put(db, item),
-        Write::PlanNode(..)
-        | Write::Member(..)
-        | Write::Hold(_)
-        | Write::HoldEnded(..)
-        | Write::Outcome(_) => Err(not_yet()),
     }
-}
-
-fn not_yet() -> crate::store::StoreError {
-    crate::store::StoreError::new(
-        crate::store::StoreErrorKind::Bug,
-        "this verb is not there yet",
-    )
 }

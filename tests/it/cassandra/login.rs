@@ -31,7 +31,7 @@ async fn user_password_and_tls_are_needed_and_used() {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(migrated.schema, 1);
+    assert_eq!(migrated.schema, 2);
     opened(right.clone()).await.unwrap().check().await.unwrap();
 
     let wrong = |change: fn(&mut Options)| {

@@ -8,6 +8,8 @@ mod changes;
 mod commits;
 mod conditions;
 mod fixtures;
+mod holds;
+mod opened;
 mod packages;
 mod partitions;
 mod projections;
@@ -67,11 +69,26 @@ macro_rules! contract {
             projections::a_lower_stamp_changes_nothing,
             projections::an_equal_or_higher_stamp_replaces,
             projections::dependents_come_in_pages_in_the_order_of_names,
+            projections::rows_of_dependents_are_found_by_both_names,
             projections::all_ranges_of_a_dependent_are_there,
             projections::lines_and_head_are_kept_apart,
             projections::dependents_of_a_line_come_in_pages,
             waves::columns_of_a_node_are_written_once_each,
+            waves::every_column_of_a_node_is_written_once,
             waves::nodes_are_answered_in_order_however_many,
+            waves::nodes_come_in_pages_in_the_order_of_their_keys,
+            opened::a_wave_comes_back_whole_and_is_opened_once,
+            opened::of_16_that_open_a_wave_exactly_one_does,
+            opened::a_wave_moves_only_from_the_state_that_it_is_in,
+            opened::of_16_moves_from_one_state_exactly_one_is_applied,
+            opened::waves_are_listed_newest_first_and_each_once,
+            opened::rows_of_a_plan_are_written_once_and_come_in_pages,
+            opened::members_keep_their_first_cause_and_come_in_the_order_of_changes,
+            opened::one_wave_after_the_other_collects,
+            opened::what_a_wave_left_ends_with_it_and_not_before,
+            holds::a_hold_is_written_once_and_is_there_until_it_ends,
+            holds::all_holds_that_have_not_ended_come_in_pages,
+            holds::all_outcomes_of_a_version_are_kept_in_their_order,
             waves::a_promotion_follows_only_the_latest_one,
             waves::of_16_promotions_on_one_generation_exactly_one_is_applied,
             waves::entries_of_the_latest_generation_count,

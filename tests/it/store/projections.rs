@@ -327,3 +327,33 @@ pub async fn dependents_of_a_line_come_in_pages(place: &impl Place) {
         []
     );
 }
+
+pub async fn rows_of_dependents_are_found_by_both_names(place: &impl Place) {
+    let store = place.open().await;
+    let parents = ["parent", "other"].map(package);
+    let row = |child: &str, top: &str, range: Option<&str>| Dependent {
+        dependent: name(child),
+        top: version(top),
+        range: range.map(str::to_owned),
+    };
+    let rows = [row("@s/a", "1.0.0", Some("^1")), row("b", "2.0.0", None)];
+    for one in &rows {
+        let edge = Projection::Dependent {
+            parent: parents[0].clone(),
+            row: one.clone(),
+        };
+        store.project(5, &[edge]).await.unwrap();
+    }
+    let pairs: Vec<_> = [(0, "b"), (0, "c"), (1, "b"), (0, "@s/a"), (0, "b")]
+        .map(|(at, child): (usize, &str)| (parents[at].clone(), name(child)))
+        .into();
+    let expected = [
+        Some(rows[1].clone()),
+        None,
+        None,
+        Some(rows[0].clone()),
+        Some(rows[1].clone()),
+    ];
+    assert_eq!(store.edges(&pairs).await.unwrap(), expected);
+    assert!(store.edges(&[]).await.unwrap().is_empty());
+}

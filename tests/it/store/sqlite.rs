@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 #[allow(unused_imports)]
 use super::puts::Puts as _;
 use async_trait::async_trait;
+use feedsme::model::id::{RebuildId, WaveId};
 use feedsme::model::work::Work;
 use feedsme::store::sqlite::{Durability, Options, SqliteStore};
-use feedsme::store::{PackageCommit, Projection, Store, StoreErrorKind};
+use feedsme::store::{Node, NodeKey, PackageCommit, Projection, Store, StoreErrorKind};
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 use super::Place;
-use super::fixtures::{applied, change, commit, name, package, publish, state, unique};
+use super::fixtures::{applied, change, commit, name, package, publish, state, unique, version};
 
 /// A file of its own for each test.
 struct File(TempDir);
@@ -87,6 +88,38 @@ async fn the_file_can_be_read_beside_the_running_server() {
 }
 
 #[tokio::test]
+async fn a_file_of_the_first_schema_is_brought_up_to_date_with_what_is_in_it() {
+    let file = File::new();
+    let db = Connection::open(file.path()).unwrap();
+    db.execute_batch(include_str!(
+        "../../../src/store/sqlite/schema_0001_initial.sql"
+    ))
+    .unwrap();
+    db.execute_batch(
+        "INSERT INTO wave_node VALUES ('w', 'child', '', 'r-1', '1.0.1-0'); PRAGMA user_version = 1",
+    )
+    .unwrap();
+    drop(db);
+    let store = file.store();
+    let (wave, key) = (WaveId::new("w"), NodeKey::package(&name("child")));
+    let mut expected = Node {
+        released: Some(RebuildId::new("r-1")),
+        published: Some(version("1.0.1-0")),
+        ..Node::default()
+    };
+    let keys = [key.clone()];
+    assert_eq!(store.nodes(&wave, &keys).await.unwrap(), [expected.clone()]);
+    expected.late = Some(5);
+    let late = Node {
+        late: Some(5),
+        ..Node::default()
+    };
+    store.put_nodes(&wave, &[(key, late)]).await.unwrap();
+    assert_eq!(store.nodes(&wave, &keys).await.unwrap(), [expected]);
+    assert_eq!(store.waves(None, 9).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_file_of_a_newer_schema_or_of_another_program_is_refused_and_left_as_it_is() {
     let file = File::new();
     drop(file.store());
@@ -94,7 +127,7 @@ async fn a_file_of_a_newer_schema_or_of_another_program_is_refused_and_left_as_i
     let schema: i64 = db
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .unwrap();
-    assert_eq!(schema, 1);
+    assert_eq!(schema, 2);
     db.execute_batch("PRAGMA user_version = 999").unwrap();
     drop(db);
     let error = SqliteStore::open(&file.path(), Options::default())

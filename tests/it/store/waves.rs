@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 #[allow(unused_imports)]
 use super::puts::Puts as _;
+use feedsme::model::decision::Reason;
 use feedsme::model::id::{ChangeId, RebuildId};
+use feedsme::model::wave::PlanNode;
 use feedsme::store::{Committed, Node, NodeKey, Promotion};
 
 use super::Place;
@@ -70,6 +72,137 @@ pub async fn columns_of_a_node_are_written_once_each(place: &impl Place) {
         .unwrap();
     let expected = [node(Some("r-1"), Some("1.0.1-0")), node(Some("r-9"), None)];
     assert_eq!(store.nodes(&this, &both).await.unwrap(), expected);
+}
+
+fn added(package: &str) -> PlanNode {
+    PlanNode {
+        key: NodeKey::package(&name(package)),
+        waits_for: vec![NodeKey::pair(&name("@s/root"), &version("1.0.0"))],
+        cycle: Vec::new(),
+        level: 3,
+        base: version("1.0.0"),
+        version: None,
+        seed: None,
+    }
+}
+
+pub async fn every_column_of_a_node_is_written_once(place: &impl Place) {
+    let store = place.open().await;
+    let (this, key) = (wave(), NodeKey::package(&name("child")));
+    let skipped = Reason::Held {
+        hold: "h-1".into(),
+        owner: "ops".into(),
+        until: Some(7),
+    };
+    let columns = [
+        Node {
+            added: Some(added("child")),
+            ..Node::default()
+        },
+        node(Some("r-1"), None),
+        Node {
+            failed: Some("dead: \"é\"".into()),
+            ..Node::default()
+        },
+        Node {
+            late: Some(1_700_000_000_000),
+            ..Node::default()
+        },
+        Node {
+            held: Some("h-1".into()),
+            ..Node::default()
+        },
+        Node {
+            skipped: Some(skipped.clone()),
+            ..Node::default()
+        },
+        node(None, Some("1.0.1-0")),
+    ];
+    let others = Node {
+        added: Some(added("other")),
+        released: Some(RebuildId::new("r-2")),
+        published: Some(version("9.9.9")),
+        failed: Some("other".into()),
+        late: Some(9),
+        held: Some("h-9".into()),
+        skipped: Some(Reason::Cancelled),
+    };
+    // One after the other on one node, and each on a node of its own that then gets the others.
+    for (at, column) in columns.iter().enumerate() {
+        let alone = NodeKey::package(&name(&format!("alone-{at}")));
+        let put = [
+            (key.clone(), column.clone()),
+            (alone.clone(), column.clone()),
+        ];
+        store.put_nodes(&this, &put).await.unwrap();
+        let there = store.nodes(&this, std::slice::from_ref(&alone)).await;
+        assert_eq!(there.unwrap(), std::slice::from_ref(column));
+        store
+            .put_nodes(&this, &[(alone.clone(), others.clone())])
+            .await
+            .unwrap();
+        let expected = Node {
+            added: column.added.clone().or(others.added.clone()),
+            released: column.released.clone().or(others.released.clone()),
+            published: column.published.clone().or(others.published.clone()),
+            failed: column.failed.clone().or(others.failed.clone()),
+            late: column.late.or(others.late),
+            held: column.held.clone().or(others.held.clone()),
+            skipped: column.skipped.clone().or(others.skipped.clone()),
+        };
+        assert_eq!(store.nodes(&this, &[alone]).await.unwrap(), [expected]);
+    }
+    let whole = Node {
+        added: Some(added("child")),
+        released: Some(RebuildId::new("r-1")),
+        published: Some(version("1.0.1-0")),
+        failed: Some("dead: \"é\"".into()),
+        late: Some(1_700_000_000_000),
+        held: Some("h-1".into()),
+        skipped: Some(skipped),
+    };
+    assert_eq!(store.nodes(&this, &[key]).await.unwrap(), [whole]);
+}
+
+pub async fn nodes_come_in_pages_in_the_order_of_their_keys(place: &impl Place) {
+    let store = place.open().await;
+    let (this, other) = (wave(), wave());
+    let mut expected: Vec<_> = (0..130)
+        .map(|at| {
+            let key = NodeKey::package(&name(&format!("p{at}")));
+            (key, node(Some(&format!("r-{at}")), None))
+        })
+        .collect();
+    // A pair, after the package alone.
+    for text in ["1.0.0", "2.0.0"] {
+        let key = NodeKey::pair(&name("p77"), &version(text));
+        expected.push((key, node(Some(text), None)));
+    }
+    store.put_nodes(&this, &expected).await.unwrap();
+    // Nothing was written of these.
+    let nothing = (NodeKey::package(&name("p")), Node::default());
+    store.put_nodes(&this, &[nothing]).await.unwrap();
+    store.put_nodes(&other, &expected[..1]).await.unwrap();
+    let text = |key: &NodeKey| {
+        let of = key.version.as_ref().map(ToString::to_string);
+        (key.package.as_str().to_owned(), of)
+    };
+    expected.sort_by_key(|(key, _)| text(key));
+    for limit in [1_000, 50, 1] {
+        let mut seen: Vec<(NodeKey, Node)> = Vec::new();
+        loop {
+            let after = seen.last().map(|(key, _)| key.clone());
+            let page = store.node_page(&this, after.as_ref(), limit).await.unwrap();
+            let full = page.len() == limit;
+            seen.extend(page);
+            if !full {
+                break;
+            }
+        }
+        assert!(seen == expected, "by {limit}");
+    }
+    assert_eq!(store.node_page(&this, None, 0).await.unwrap(), []);
+    assert_eq!(store.node_page(&wave(), None, 9).await.unwrap(), []);
 }
 
 pub async fn nodes_are_answered_in_order_however_many(place: &impl Place) {
