@@ -16,7 +16,7 @@ use toml::{Table, Value};
 use crate::model::edge::EdgeFields;
 use crate::model::env::Environments;
 use crate::neighbours::endpoint::{Endpoint, at_least_one, duration};
-use crate::plan::{Increment, Rules, WithoutLine};
+use crate::plan::{Confirm, Increment, Rules, WithoutLine};
 
 pub use self::store::{CassandraSettings, StoreAddress};
 
@@ -57,6 +57,19 @@ pub struct Settings {
     /// For how long after its end a repeated promotion is a duplicate.
     #[serde(with = "duration")]
     pub duplicate_window: Duration,
+    /// For how long publishes share the wave of the first of them; 0: each has its own.
+    #[serde(with = "duration")]
+    pub settle: Duration,
+    /// How long after it was sent a parent is waited for.
+    #[serde(with = "duration")]
+    pub deadline: Duration,
+    /// What counts as published: `notice`, or `outcome`, told to `/outcomes`.
+    pub confirm: Confirm,
+    /// A wave of more rebuilds waits for an operator's approval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approve_above: Option<u32>,
+    /// Whether lost notices of our own rebuilds are made up for.
+    pub recover: bool,
     /// Which fields of a manifest make edges: `dependencies`, always, and `optional` and `peer`.
     pub edges: Vec<EdgeField>,
     /// The largest document that is accepted, attachments not counted, in bytes.
@@ -97,6 +110,11 @@ impl Default for Settings {
             increment: Increment::default(),
             promote_without_line: WithoutLine::default(),
             duplicate_window: Duration::from_mins(1),
+            settle: Duration::ZERO,
+            deadline: Duration::from_mins(30),
+            confirm: Confirm::default(),
+            approve_above: None,
+            recover: true,
             edges: vec![EdgeField::Dependencies],
             document_limit: 1024 * 1024,
             body_limit: 500_000_000,
@@ -191,6 +209,11 @@ impl Settings {
             increment: self.increment,
             promote_without_line: self.promote_without_line,
             duplicate_window: self.duplicate_window,
+            settle: self.settle,
+            deadline: self.deadline,
+            confirm: self.confirm,
+            approve_above: self.approve_above,
+            recover: self.recover,
             retain: self.retain,
             edges: EdgeFields {
                 optional: self.edges.contains(&EdgeField::Optional),
@@ -299,6 +322,26 @@ pub fn flags() -> Vec<(String, &'static str)> {
         (
             "duplicate_window",
             "How long after its end a repeated promotion is a duplicate [default: 60s]",
+        ),
+        (
+            "settle",
+            "How long publishes share the wave of the first of them [default: 0s]",
+        ),
+        (
+            "deadline",
+            "How long after it was sent a parent is waited for [default: 30m]",
+        ),
+        (
+            "confirm",
+            "What counts as published: notice or outcome [default: notice]",
+        ),
+        (
+            "approve_above",
+            "A wave of more rebuilds waits for approval [default: no limit]",
+        ),
+        (
+            "recover",
+            "Whether lost notices of our own rebuilds are made up for [default: true]",
         ),
         (
             "edges",

@@ -305,7 +305,7 @@ impl Worker {
             Some((*neighbour, lane.paused_since()?))
         };
         Status {
-            planning: self.plans.len() + self.planning,
+            planning: self.plans.iter().filter(|item| is_at_once(item)).count() + self.planning,
             waiting: self.sends.len() + self.settling,
             sending: self.sending.values().sum(),
             paused: self.lanes.iter().filter_map(paused).collect(),
@@ -850,6 +850,14 @@ fn rebuild_id(work: &Work) -> String {
         Job::Send { rebuild, .. } => rebuild.to_string(),
         _ => String::new(),
     }
+}
+
+/// Whether an item is to be done as soon as can be; the others look after something from time to time.
+fn is_at_once(work: &Work) -> bool {
+    !matches!(
+        work.job,
+        Job::Tick { .. } | Job::Collected { .. } | Job::HoldEnds { .. }
+    )
 }
 
 fn earlier(one: Option<Millis>, other: Option<Millis>) -> Option<Millis> {

@@ -157,7 +157,7 @@ async fn own_wave(
         outcome.work.push(wave::first_tick(&there));
         return Ok(());
     }
-    let closure = wave::closure(core, &change.env, origin, None).await?;
+    let closure = wave::closure(core, origin, None).await?;
     let mut pairs = vec![NodeKey::pair(&change.name, &change.version)];
     pairs.extend(closure.nodes.iter().map(|node| node.key.clone()));
     let pending_on = wave::open_waves(core, &pairs).await?;

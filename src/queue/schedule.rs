@@ -75,6 +75,13 @@ impl<K: Ord + Hash + Clone, T> Schedule<K, T> {
         self.len == 0
     }
 
+    /// The items that wait, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.queues
+            .values()
+            .flat_map(|queue| queue.items.values().map(|(_, item)| item))
+    }
+
     /// Moves what has become due by `now` to the ready keys, and says when the next one will be.
     pub fn tick(&mut self, now: Millis) -> Option<Millis> {
         while let Some((due, key)) = self.timers.first().cloned() {

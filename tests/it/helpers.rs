@@ -89,11 +89,7 @@ pub async fn start(setup: Setup, sandbox: Option<&Sandbox>) -> Service {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let place = Place::new();
     let store = place.open();
-    let core = Core {
-        store: store.clone(),
-        rules: Arc::new(setup.rules),
-        clock: setup.clock,
-    };
+    let core = Core::new(store.clone(), Arc::new(setup.rules), setup.clock);
     let url = |of: fn(&Sandbox) -> String| sandbox.map_or_else(|| NOBODY.to_owned(), of);
     let neighbours = Neighbours {
         build_service: BuildService::new(&Endpoint::new(url(Sandbox::build_service_url))).unwrap(),

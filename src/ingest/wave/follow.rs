@@ -46,7 +46,7 @@ pub(super) async fn late_parent(
                 nodes
             }
             Kind::Promotion => {
-                pairs::closure(core, &step.wave.env, parent, Some(&step.without))
+                pairs::closure(core, parent, Some(&step.without))
                     .await?
                     .nodes
             }

@@ -33,24 +33,20 @@ pub(in super::super) struct Closure {
     /// Pairs that lines lead to and that a higher version of the same package replaces, with the line and that version
     /// (H23).
     pub lower: Vec<(Cause, NodeKey, Version)>,
-    /// The longest chain, the origin first.
-    pub critical_path: Vec<PackageName>,
 }
 
 /// The pairs that follow from a promoted version: those of its line, those of their lines, and so on. Of a package at two
 /// versions the higher one counts (H23). `only`: which of the origin's own line.
 pub(in super::super) async fn closure(
     core: &Core,
-    env: &Env,
     origin: &Cause,
     only: Option<&BTreeSet<PackageName>>,
 ) -> Result<Closure> {
     let root = NodeKey::pair(&origin.parent, &origin.version);
     let mut lines: HashMap<NodeKey, Vec<NodeKey>> = HashMap::new();
     let mut best: BTreeMap<PackageName, Version> = BTreeMap::new();
-    let mut found: BTreeMap<PackageName, BTreeSet<Version>> = BTreeMap::new();
     for _ in 0..ROUNDS {
-        found = BTreeMap::new();
+        let mut found: BTreeMap<PackageName, BTreeSet<Version>> = BTreeMap::new();
         let mut followed = BTreeSet::from([root.clone()]);
         let mut next = vec![root.clone()];
         while let Some(from) = next.pop() {
@@ -108,7 +104,6 @@ pub(in super::super) async fn closure(
         }
     }
     lower.sort();
-    let _ = (env, found);
     let roles: Vec<Role> = (0..keys.len())
         .map(|at| if at == 0 { Role::Origin } else { Role::Follower })
         .collect();
@@ -132,12 +127,7 @@ pub(in super::super) async fn closure(
         .filter(|node| !node.waits_for.is_empty())
         .collect();
     nodes.sort_by(|one, other| (one.level, &one.key).cmp(&(other.level, &other.key)));
-    let critical_path = order.critical_path.iter().map(|at| keys[*at].package.clone());
-    Ok(Closure {
-        nodes,
-        lower,
-        critical_path: critical_path.collect(),
-    })
+    Ok(Closure { nodes, lower })
 }
 
 /// The origin version of what the promotion began with; of other versions it is not asked for.

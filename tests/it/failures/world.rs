@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use feedsme::dispatch::{Claim, Claimed, Owner, claim, is_its_turn, settle, unfinished};
-use feedsme::ingest::{Clock, Core, IngestError, Posted, accept, plan};
+use feedsme::ingest::wave::late;
+use feedsme::ingest::{Clock, Core, IngestError, Posted, accept, handle, plan};
 use feedsme::model::id::{ChangeId, RebuildId};
 use feedsme::model::name::PackageName;
 use feedsme::model::package::{Millis, Slot};
@@ -55,6 +56,8 @@ struct Process {
     store: Arc<CrashingStore>,
     plans: VecDeque<Work>,
     sends: Vec<Work>,
+    /// What is done when its time has come: see [`World::look_after`].
+    rests: Vec<Work>,
 }
 
 /// A step failed; the process may be dead.
@@ -260,7 +263,14 @@ impl World {
             | Job::Tick { .. }
             | Job::Collected { .. }
             | Job::Attached { .. }
-            | Job::HoldEnds { .. } => panic!("nothing puts {item:?} yet"),
+            | Job::HoldEnds { .. } => {
+                let handled = handle(&core, item).await?;
+                self.process.put(handled.work);
+                for overdue in handled.overdue {
+                    let work = late(&core, &overdue.wave, &overdue.key).await?;
+                    self.process.put(vec![work]);
+                }
+            }
             Job::Send {
                 rebuild,
                 key,
@@ -341,7 +351,8 @@ impl World {
     /// What a process does not know of, nobody does until the next start. Only a change that was never answered may be
     /// so: its client posts it again.
     async fn nothing_left(&mut self) {
-        let left = feedsme::store::all_pending(&*self.inner).await.unwrap();
+        let mut left = feedsme::store::all_pending(&*self.inner).await.unwrap();
+        left.retain(|item| self.process.rests.iter().all(|rest| rest.id != item.id));
         for item in &left {
             let unanswered =
                 matches!(&item.job, Job::Plan { change, .. } if !self.answered.contains(change));
@@ -354,6 +365,19 @@ impl World {
             self.resurfaced = true;
             self.restart().await;
             while self.step().await {}
+        }
+    }
+
+    /// Time passes, and what was to be done by then is done.
+    pub async fn look_after(&mut self, by: Millis) {
+        self.pass(by);
+        loop {
+            let now = self.time.load(Ordering::SeqCst);
+            let due = self.process.rests.iter().position(|item| item.due <= now);
+            let Some(at) = due else { break };
+            let item = self.process.rests.remove(at);
+            self.process.plans.push_back(item);
+            self.drain().await;
         }
     }
 
@@ -421,6 +445,7 @@ impl Process {
             store,
             plans: VecDeque::new(),
             sends: Vec::new(),
+            rests: Vec::new(),
         }
     }
 
@@ -433,9 +458,13 @@ impl Process {
     fn put(&mut self, work: Vec<Work>) {
         for item in work {
             match item.job {
-                Job::Plan { .. } => self.plans.push_back(item),
+                Job::Plan { .. } | Job::Advance { .. } | Job::Attached { .. } => {
+                    self.plans.push_back(item);
+                }
                 Job::Send { .. } => self.sends.push(item),
-                _ => panic!("nothing puts {item:?} yet"),
+                Job::Tick { .. } | Job::Collected { .. } | Job::HoldEnds { .. } => {
+                    self.rests.push(item);
+                }
             }
         }
     }

@@ -25,6 +25,7 @@ fn whole() -> Wave {
         env: env("dev"),
         kind: Kind::Publish,
         start: Start::Publish {
+            first: name("root"),
             origins: vec![cause("@s/root"), cause("b")],
         },
         change: change_id(),
@@ -72,8 +73,12 @@ pub async fn a_wave_comes_back_whole_and_is_opened_once(place: &impl Place) {
         Start::LateParent {
             wave: wave(),
             parent: cause("late"),
+            pair: true,
         },
-        Start::HoldEnded { hold: "h-1".into() },
+        Start::HoldEnded {
+            package: name("root"),
+            hold: "h-1".into(),
+        },
         Start::ByHand {
             package: name("@s/child"),
         },
