@@ -539,9 +539,11 @@ mod tests {
                 "edges" => "[\"dependencies\", \"peer\"]",
                 "replication" => "3",
                 "retain" => "40d",
-                "duplicate_window" | "replica_ttl" | "shutdown_grace" | "connect_timeout"
+                "settle" | "deadline" | "duplicate_window" | "replica_ttl" | "shutdown_grace" | "connect_timeout"
                 | "idle_timeout" => "5s",
-                "document_limit" | "concurrency" => "7",
+                "document_limit" | "concurrency" | "approve_above" => "7",
+                "confirm" => "outcome",
+                "recover" => "false",
                 "body_limit" => "7000000",
                 "log_format" => "json",
                 _ => "text",

@@ -154,7 +154,7 @@ async fn own_wave(
     outcome: &mut Outcome,
 ) -> Result<()> {
     if let Some(there) = wave::planned(core, id).await? {
-        outcome.work.push(wave::first_tick(&there));
+        outcome.work.push(wave::begin(core, &there, std::slice::from_ref(origin)).await?);
         return Ok(());
     }
     let closure = wave::closure(core, origin, None).await?;

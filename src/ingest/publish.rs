@@ -178,7 +178,7 @@ async fn own_wave(
 ) -> Result<()> {
     let id = WaveId::from(&change.id);
     if let Some(there) = wave::planned(core, &id).await? {
-        outcome.work.push(wave::first_tick(&there));
+        outcome.work.push(wave::begin(core, &there, std::slice::from_ref(cause)).await?);
     } else {
         let origin = Origin {
             cause: cause.clone(),

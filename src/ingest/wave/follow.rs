@@ -2,7 +2,7 @@
 
 use super::super::explore::explore;
 use super::super::{Core, Outcome, Parents, Result};
-use super::open::{Opening, open, planned};
+use super::open::{Opening, begin, open, planned};
 use super::{Step, advance, pairs};
 use crate::graph::{Origin, Seed};
 use crate::model::id::{ChangeId, WaveId};
@@ -20,7 +20,10 @@ pub(super) async fn late_parent(
 ) -> Result<()> {
     let core = step.core;
     let id = WaveId::late_parent(&step.wave.id, &parent.parent, &parent.version);
-    if planned(core, &id).await?.is_none() {
+    if let Some(there) = planned(core, &id).await? {
+        let tick = begin(core, &there, std::slice::from_ref(parent)).await?;
+        step.outcome.work.push(tick);
+    } else {
         let nodes = match step.wave.kind {
             Kind::Publish => {
                 let seeds = step.without.iter().map(|name| Seed {
@@ -134,7 +137,14 @@ pub(super) async fn rebuild_now(
     let mut outcome = Outcome::default();
     let mut parents = Parents::default();
     let key = NodeKey::package(package);
-    if planned(core, &id).await?.is_none() {
+    if let Some(there) = planned(core, &id).await? {
+        // What it was opened for is in its plan.
+        let survey = super::close::survey(core, &there).await?;
+        let of_plan = survey.unfinished.iter().find(|(plan, _)| plan.key == key);
+        let causes = of_plan.and_then(|(plan, _)| plan.seed.clone());
+        let tick = begin(core, &there, &causes.unwrap_or_default()).await?;
+        outcome.work.push(tick);
+    } else {
         let by_hand = matches!(start, Start::ByHand { .. });
         let causes = missing(core, &mut parents, package, by_hand).await?;
         if causes.is_empty() && !by_hand {

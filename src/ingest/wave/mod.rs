@@ -23,7 +23,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 pub use hint::Hints;
 pub(super) use follow::end_hold;
-pub(super) use open::{Opening, first_tick, open, planned};
+pub(super) use open::{Opening, begin, open, planned};
 pub(super) use operate::confirmed;
 pub use operate::{Refused, Told, approve, cancel, hold, outcome, rebuild_by_hand, unhold};
 pub(super) use pairs::{EARLIER, accepted, closure, highest, start};
@@ -57,6 +57,8 @@ struct Step<'a> {
     outcome: &'a mut Outcome,
     /// Of versions: the version published by hand that they descend from.
     origins: HashMap<(PackageName, Version), Option<Version>>,
+    /// The ranges of pairs whose highest version does not let the parent in.
+    ranges: HashMap<(PackageName, PackageName), Vec<(String, Version)>>,
     /// Nodes that became terminal in this step.
     events: VecDeque<NodeKey>,
     /// Who went without a parent that came late, of the node that is being looked at.
@@ -108,6 +110,7 @@ impl<'a> Step<'a> {
             parents,
             outcome,
             origins: HashMap::new(),
+            ranges: HashMap::new(),
             events: VecDeque::new(),
             without: BTreeSet::new(),
         }
@@ -429,13 +432,43 @@ impl<'a> Step<'a> {
     }
 
     /// What each of these dependents would be rebuilt from for that parent.
-    async fn answers(&self, cause: &Cause, page: &[Dependent]) -> Result<Vec<Option<Base>>> {
+    async fn answers(&mut self, cause: &Cause, page: &[Dependent]) -> Result<Vec<Option<Base>>> {
         let pairs: Vec<(Cause, Dependent)> = page
             .iter()
             .map(|edge| (cause.clone(), edge.clone()))
             .collect();
-        let answers = bases(self.core, &pairs).await?;
+        let answers = self.bases(&pairs).await?;
         Ok(answers.into_iter().map(Some).collect())
+    }
+
+    /// The base that each dependent would be rebuilt from for that parent, in the order given.
+    async fn bases(&mut self, pairs: &[(Cause, Dependent)]) -> Result<Vec<Base>> {
+        let mut answers: Vec<Base> = pairs
+            .iter()
+            .map(|(cause, edge)| base::of_top(edge, &cause.version, cause.origin.as_ref()))
+            .collect();
+        let key = |(cause, edge): &(Cause, Dependent)| (cause.parent.clone(), edge.dependent.clone());
+        let unclear = (0..pairs.len()).filter(|at| answers[*at] == Base::NeedsRanges);
+        let unclear: Vec<usize> = unclear.collect();
+        let missing: BTreeSet<_> = unclear
+            .iter()
+            .map(|at| key(&pairs[*at]))
+            .filter(|key| !self.ranges.contains_key(key))
+            .collect();
+        let store = &self.core.store;
+        let read = stream::iter(missing).map(async |key| {
+            let ranges = store.ranges(&key.0, &key.1).await?;
+            Ok::<_, StoreError>((key, ranges))
+        });
+        let read: Vec<_> = read.buffer_unordered(AT_ONCE).try_collect().await?;
+        self.ranges.extend(read);
+        for at in unclear {
+            let (cause, edge) = &pairs[at];
+            if let Some(ranges) = self.ranges.get(&key(&pairs[at])) {
+                answers[at] = base::among(edge, ranges, &cause.version, cause.origin.as_ref());
+            }
+        }
+        Ok(answers)
     }
 
     fn decision(&self, cause: &Cause, edge: &Dependent, reason: Reason) -> Decision {
@@ -546,26 +579,4 @@ struct Children<'a> {
     cause: Option<&'a Cause>,
     /// Whether it reaches those that the plan does not have.
     reaches: bool,
-}
-
-/// The base that each dependent would be rebuilt from for that parent, in the order given.
-async fn bases(core: &Core, pairs: &[(Cause, Dependent)]) -> Result<Vec<Base>> {
-    let mut answers: Vec<Base> = pairs
-        .iter()
-        .map(|(cause, edge)| base::of_top(edge, &cause.version, cause.origin.as_ref()))
-        .collect();
-    let unclear: Vec<usize> = (0..pairs.len())
-        .filter(|at| answers[*at] == Base::NeedsRanges)
-        .collect();
-    let ranges = stream::iter(unclear).map(async |at| {
-        let (cause, edge) = &pairs[at];
-        let ranges = core.store.ranges(&cause.parent, &edge.dependent).await?;
-        let base = base::among(edge, &ranges, &cause.version, cause.origin.as_ref());
-        Ok::<_, StoreError>((at, base))
-    });
-    let ranges: Vec<_> = ranges.buffer_unordered(AT_ONCE).try_collect().await?;
-    for (at, base) in ranges {
-        answers[at] = base;
-    }
-    Ok(answers)
 }

@@ -56,7 +56,6 @@ pub(in super::super) async fn open(
     } else {
         WaveState::Open
     };
-    let pair = opening.kind == Kind::Promotion;
     let wave = Wave {
         id: opening.id.clone(),
         env: opening.env,
@@ -82,12 +81,20 @@ pub(in super::super) async fn open(
         core.store.move_wave(&opening.id, &to).await?;
     }
     let wave = core.store.wave(&opening.id).await?.unwrap_or(wave);
+    tracing::info!(wave = %wave.id, nodes = wave.nodes, state = wave.state.as_str(), "wave opened");
+    let tick = begin(core, &wave, &opening.origins).await?;
+    Ok((wave, tick))
+}
+
+/// Writes down that what a wave began with is published, and puts the work that looks after it; also for a wave that is
+/// there already, because whoever opened it may have died before.
+pub(in super::super) async fn begin(core: &Core, wave: &Wave, origins: &[Cause]) -> Result<Work> {
     // Under `confirm = "outcome"` an origin too waits for its build.
     let mut writes = Vec::new();
-    for cause in &opening.origins {
+    for cause in origins {
         let key = NodeKey {
             package: cause.parent.clone(),
-            version: pair.then(|| cause.version.clone()),
+            version: (wave.kind == Kind::Promotion).then(|| cause.version.clone()),
         };
         let standing =
             super::operate::confirmed(core, &cause.parent, &cause.version, &wave.env).await?;
@@ -104,14 +111,13 @@ pub(in super::super) async fn open(
         };
         writes.push(Write::Node(wave.id.clone(), key, node));
     }
-    let tick = first_tick(&wave);
+    let tick = first_tick(wave);
     writes.push(Write::Work(tick.clone()));
     core.store.write(writes).await?;
-    tracing::info!(wave = %wave.id, nodes = wave.nodes, state = wave.state.as_str(), "wave opened");
-    Ok((wave, tick))
+    Ok(tick)
 }
 
 /// The item that looks at a new wave first; each look puts the next.
-pub(in super::super) fn first_tick(wave: &Wave) -> Work {
+fn first_tick(wave: &Wave) -> Work {
     Work::tick(&wave.id, wave.start.package(), super::tick::next_look(wave, wave.opened))
 }

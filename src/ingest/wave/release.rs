@@ -124,7 +124,7 @@ impl Step<'_> {
             edges.push(of_node.collect());
         }
         let flat: Vec<(Cause, Dependent)> = edges.iter().flatten().cloned().collect();
-        let mut answers = super::bases(self.core, &flat).await?.into_iter();
+        let mut answers = self.bases(&flat).await?.into_iter();
         let mut released = Vec::new();
         for ((plan, causes, held), edges) in asked.into_iter().zip(edges) {
             let answers: Vec<_> = edges

@@ -6,7 +6,7 @@
 use super::super::explore::explore;
 use super::super::{Core, Outcome, Parents, REFUSALS, Result, contention};
 use super::advance;
-use super::open::{Opening, open};
+use super::open::{Opening, begin, open};
 use crate::graph::Origin;
 use crate::model::change::Change;
 use crate::model::id::WaveId;
@@ -141,6 +141,8 @@ pub(in super::super) async fn collected(core: &Core, id: &WaveId) -> Result<Vec<
         };
         let (_, tick) = open(core, opening, nodes).await?;
         outcome.work.push(tick);
+    } else if wave.state == WaveState::Open {
+        outcome.work.push(begin(core, &wave, &causes).await?);
     }
     let mut parents = Parents::default();
     for cause in &causes {

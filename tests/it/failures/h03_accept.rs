@@ -67,7 +67,8 @@ async fn h3_a_duplicate_is_durable_work_too_and_ends_in_planning() {
     let core = world.calm();
     let again = posted(&manifest("root", "1.1.0", &[]), None);
     let accepted = accept(&core, &again).await.unwrap();
-    let pending = feedsme::store::all_pending(&*core.store).await.unwrap();
+    let mut pending = feedsme::store::all_pending(&*core.store).await.unwrap();
+    pending.retain(|item| !matches!(item.job, Job::Tick { .. }));
     assert_eq!(pending, std::slice::from_ref(&accepted.work));
     let Job::Plan { change, digest } = &accepted.work.job else {
         panic!("accepting puts a plan")

@@ -174,7 +174,7 @@ async fn h19_a_notice_that_comes_again_after_long_ends_there() {
         .publish_only("child", "1.0.0", &[("root", "^1.0.0")])
         .await;
     world.publish_only("root", "1.0.1", &[]).await;
-    world.drain().await;
+    world.settle_down().await;
     let sent = world.outside.arrived.len();
     assert_eq!(sent, 1);
     // Everything of the past was ended, and the very same notice comes once more.

@@ -243,6 +243,7 @@ async fn one_world(seed: u64) -> usize {
     world.settle_down().await;
     world.restart().await;
     world.settle_down().await;
+    world.end_waves().await;
     assert_eq!(
         feedsme::store::all_pending(&*world.inner).await.unwrap(),
         [],

@@ -381,6 +381,18 @@ impl World {
         }
     }
 
+    /// So much time passes that every wave has ended: what did not come back is late.
+    pub async fn end_waves(&mut self) {
+        for _ in 0..20 {
+            if self.process.rests.is_empty() {
+                return;
+            }
+            self.look_after(31 * 60_000).await;
+            self.settle_down().await;
+        }
+        panic!("these waves never end: {:?}", self.process.rests);
+    }
+
     /// All notices arrive, one after the other, and everything that follows happens.
     pub async fn settle_down(&mut self) {
         self.drain().await;
