@@ -262,17 +262,14 @@ impl<'a> Step<'a> {
         Ok(rebuild.map(|(_, rebuild)| rebuild.with))
     }
 
-    /// What is left to do after a node that was decided before: whoever decided it may have died (H7, H9).
+    /// What is left to do after a node that was decided before: whoever decided it may have died half-way (H7, H9).
     async fn go_on(&mut self, key: &NodeKey, node: &Node) -> Result<()> {
         match node.standing() {
             Standing::Skipped | Standing::Held => self.events.push_back(key.clone()),
             Standing::Released => {
                 let found = release::of_node(self.core, &self.wave.id, key, node).await?;
-                if let Some((row, rebuild)) = found
-                    && rebuild.state == crate::model::package::RebuildState::Queued
-                {
-                    let work = crate::plan::rebuild::work(&key.package, &row, &rebuild);
-                    self.outcome.work.push(work);
+                if let Some((row, rebuild)) = found {
+                    self.put_again(&key.package, row, rebuild).await?;
                 }
             }
             _ => {}
@@ -323,11 +320,11 @@ impl<'a> Step<'a> {
 
     /// Keeps why a node ended, then that it did; those that wait for it are looked at next.
     async fn end(&mut self, key: &NodeKey, node: Node, decision: Decision) -> Result<()> {
-        let writes = vec![
-            Write::Decision(self.change.clone(), Box::new(decision)),
-            Write::Node(self.wave.id.clone(), key.clone(), node),
-        ];
-        self.core.store.write(writes).await?;
+        let why = Write::Decision(self.change.clone(), Box::new(decision));
+        self.core.store.write(vec![why]).await?;
+        // Only now: a node that has ended is not looked at again.
+        let ended = Write::Node(self.wave.id.clone(), key.clone(), node);
+        self.core.store.write(vec![ended]).await?;
         self.outcome.skips += 1;
         self.events.push_back(key.clone());
         Ok(())

@@ -11,7 +11,7 @@ use crate::model::env::Env;
 use crate::model::id::RebuildId;
 use crate::model::name::PackageName;
 use crate::model::package::{Cause, Millis, Rebuild, RebuildState, RowKey};
-use crate::model::wave::{Node, NodeKey, PlanNode, Start};
+use crate::model::wave::{Node, NodeKey, PlanNode, Standing, Start};
 use crate::plan::promotion::{self as decide, Pair, Promoted};
 use crate::plan::{WithoutLine, rebuild};
 use crate::semver::Version;
@@ -258,7 +258,8 @@ impl Step<'_> {
         let mut waiting = Vec::new();
         for plan in plans {
             let node = nodes.get(&plan.key).cloned().unwrap_or_default();
-            if node.standing() == crate::model::wave::Standing::Waiting {
+            // One that was released is sent on: whoever released it may have died half-way, and all of it can be repeated.
+            if matches!(node.standing(), Standing::Waiting | Standing::Released) {
                 waiting.push(plan);
                 continue;
             }
@@ -328,12 +329,7 @@ impl Step<'_> {
                 }
             } else {
                 self.outcome.skips += 1;
-                let node = Node {
-                    skipped: Some(decision.reason),
-                    ..Node::default()
-                };
-                writes.push(Write::Node(self.wave.id.clone(), plan.key.clone(), node));
-                ended.push(plan.key);
+                ended.push((plan.key, decision.reason));
             }
         }
         for (parent, pairs) in &sent {
@@ -355,8 +351,17 @@ impl Step<'_> {
         }
         writes.extend(works.iter().cloned().map(Write::Work));
         self.core.store.write(writes).await?;
+        // Only now: a node that has ended is not looked at again.
+        let skips = ended.iter().map(|(key, reason)| {
+            let node = Node {
+                skipped: Some(reason.clone()),
+                ..Node::default()
+            };
+            Write::Node(self.wave.id.clone(), key.clone(), node)
+        });
+        self.core.store.write(skips.collect()).await?;
         self.outcome.work.extend(works);
-        self.events.extend(ended);
+        self.events.extend(ended.into_iter().map(|(key, _)| key));
         Ok(Vec::new())
     }
 

@@ -11,7 +11,7 @@ use crate::model::decision::{Decision, Reason};
 use crate::model::edge::Edge;
 use crate::model::id::{RebuildId, WaveId};
 use crate::model::name::PackageName;
-use crate::model::package::{Cause, PackageState, Rebuild, RowKey};
+use crate::model::package::{Cause, PackageState, Rebuild, RebuildState, RowKey};
 use crate::model::wave::{Hold, Node, NodeKey, PlanNode, Start};
 use crate::model::work::Work;
 use crate::plan::Increment;
@@ -361,6 +361,27 @@ impl Step<'_> {
             ..Node::default()
         };
         self.end(&one.plan.key, node, decision).await
+    }
+
+    /// Does once more what follows from a reservation, unless it was claimed: then all of it was there.
+    pub(super) async fn put_again(
+        &mut self,
+        name: &PackageName,
+        key: RowKey,
+        rebuild: Rebuild,
+    ) -> Result<()> {
+        if rebuild.state == RebuildState::Queued && rebuild.attempt == 0 {
+            let name = name.clone();
+            return self.put(&[Reserved { name, key, rebuild }]).await;
+        }
+        if rebuild.change == self.change {
+            self.outcome.rebuilds += 1;
+        }
+        if rebuild.state == RebuildState::Queued {
+            let work = rebuild::work(name, &key, &rebuild);
+            self.outcome.work.push(work);
+        }
+        Ok(())
     }
 
     /// Makes reserved rebuilds findable and puts their work.
