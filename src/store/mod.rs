@@ -390,6 +390,10 @@ pub struct Attempt {
 }
 
 /// A write without a condition of its own.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lists of writes are short and live for one call"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
     /// Keeps a posted document, by change and digest; one that is there stays.
