@@ -100,7 +100,8 @@ impl Race {
         self.stop.store(true, Ordering::Relaxed);
         self.tasks.join_all().await;
         let mut applied = 0;
-        for one in self.told.lock().unwrap().drain(..).collect::<Vec<_>>() {
+        let told = std::mem::take(&mut *self.told.lock().unwrap());
+        for one in told {
             let there = store.wave(&one.id).await.unwrap();
             let made_it = there
                 .as_ref()
@@ -122,7 +123,7 @@ impl Race {
             }
         }
         assert!(applied > 0);
-        let followed = self.followed.lock().unwrap().drain(..).collect::<Vec<_>>();
+        let followed = std::mem::take(&mut *self.followed.lock().unwrap());
         let mut ever: BTreeSet<WaveId> = followed
             .iter()
             .filter_map(|one| one.before.clone())
