@@ -390,6 +390,10 @@ pub struct Attempt {
 }
 
 /// A write without a condition of its own.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lists of writes are short and live for one call"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
     /// Keeps a posted document, by change and digest; one that is there stays.
@@ -619,7 +623,7 @@ pub trait Store: Send + Sync + 'static {
     /// Nodes of a wave, one answer a key, empty where there is none.
     async fn nodes(&self, wave: &WaveId, keys: &[NodeKey]) -> Result<Vec<Node>>;
 
-    /// The nodes of a wave that anything was written of, in the order of keys, after `after`.
+    /// The nodes of a wave that anything was written of, in the order of the texts of their keys, after `after`.
     async fn node_page(
         &self,
         wave: &WaveId,
@@ -627,7 +631,7 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(NodeKey, Node)>>;
 
-    /// Makes a wave if there is none of its id. Conditional.
+    /// Makes a wave if there is none of its id. Conditional; whoever is refused has made sure that it is listed.
     async fn open_wave(&self, wave: &Wave) -> Result<Committed>;
 
     /// A wave; sees every decision about it.
@@ -763,7 +767,8 @@ pub trait Store: Send + Sync + 'static {
     // ---- the store itself ----------------------------------------------------------------------------------------
 
     /// Ends changes that were accepted before that time and have nothing left to be sent, with their documents,
-    /// decisions, nodes, rebuilds by id and attempts: so many of them that it does not take long. Returns how many. Never
+    /// decisions, waves, rebuilds by id and attempts; waves of no change of their own that ended before that time; outcomes of
+    /// builds: so many of them that it does not take long. Returns how many changes, waves and outcomes. Never
     /// ended: versions, lines, reservations, promotions. A store whose entries end by themselves has nothing to do.
     async fn prune(&self, before: Millis) -> Result<usize>;
 

@@ -9,3 +9,4 @@ mod migrate;
 mod nodes;
 mod queue;
 mod replicas;
+mod waves;

@@ -14,6 +14,7 @@ use feedsme::store::{Committed, PackageCommit, Store, StoreErrorKind, Want};
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
+use super::waves::Race;
 use crate::helpers::document;
 use crate::places::{RUNTIME, fresh_keyspace, options};
 use crate::process::{Place, client};
@@ -37,7 +38,9 @@ async fn three_nodes_of_which_some_go_away() {
         .await
         .unwrap();
 
+    let race = Race::start(&store);
     h9_every_answer_is_true_while_nodes_stand_still(&cluster, &store).await;
+    race.end(&store).await;
     one_killed_under_load_then_two(&cluster, &options.keyspace).await;
 }
 
