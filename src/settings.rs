@@ -539,8 +539,8 @@ mod tests {
                 "edges" => "[\"dependencies\", \"peer\"]",
                 "replication" => "3",
                 "retain" => "40d",
-                "settle" | "deadline" | "duplicate_window" | "replica_ttl" | "shutdown_grace" | "connect_timeout"
-                | "idle_timeout" => "5s",
+                "settle" | "deadline" | "duplicate_window" | "replica_ttl" | "shutdown_grace"
+                | "connect_timeout" | "idle_timeout" => "5s",
                 "document_limit" | "concurrency" | "approve_above" => "7",
                 "confirm" => "outcome",
                 "recover" => "false",

@@ -65,9 +65,14 @@ impl Neighbours {
         let packument = match &claimed.key.slot {
             Slot::Env(_) => None,
             Slot::Publish => {
-                let versions = [&claimed.rebuild.base, &claimed.key.version].map(ToString::to_string);
+                let versions =
+                    [&claimed.rebuild.base, &claimed.key.version].map(ToString::to_string);
                 let wanted: Vec<&str> = versions.iter().map(String::as_str).collect();
-                match self.registry.packument(claimed.name.as_str(), &wanted).await {
+                match self
+                    .registry
+                    .packument(claimed.name.as_str(), &wanted)
+                    .await
+                {
                     Ok(packument) => packument,
                     Err(_) => return Found::Unknown,
                 }
@@ -128,7 +133,10 @@ impl Neighbours {
             after: &outgoing.after,
         };
         let (id, promote) = (claimed.rebuild.id.as_str(), claimed.rebuild.promote);
-        let report = self.build_service.build(id, promote, &upload, tarball).await;
+        let report = self
+            .build_service
+            .build(id, promote, &upload, tarball)
+            .await;
         matches!(report.outcome.class, Class::Sent | Class::Exists)
     }
 }

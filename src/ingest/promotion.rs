@@ -154,7 +154,9 @@ async fn own_wave(
     outcome: &mut Outcome,
 ) -> Result<()> {
     if let Some(there) = wave::planned(core, id).await? {
-        outcome.work.push(wave::begin(core, &there, std::slice::from_ref(origin)).await?);
+        outcome
+            .work
+            .push(wave::begin(core, &there, std::slice::from_ref(origin)).await?);
         return Ok(());
     }
     let closure = wave::closure(core, origin, None).await?;
@@ -282,11 +284,7 @@ async fn ended(core: &Core, promotion: &Promotion) -> Result<Option<Millis>> {
 }
 
 /// A skip for every dependent that is not in the line (rule 12).
-async fn skip_the_others(
-    core: &Core,
-    change: &Promoted<'_>,
-    outcome: &mut Outcome,
-) -> Result<()> {
+async fn skip_the_others(core: &Core, change: &Promoted<'_>, outcome: &mut Outcome) -> Result<()> {
     let mut after: Option<PackageName> = None;
     loop {
         let page = core
@@ -301,7 +299,12 @@ async fn skip_the_others(
             .iter()
             .filter(|edge| edge.range.is_some() && !in_line.contains_key(&edge.dependent))
             .map(|edge| {
-                decide::decision(change, &edge.dependent, Reason::NotInReleaseLine, Vec::new())
+                decide::decision(
+                    change,
+                    &edge.dependent,
+                    Reason::NotInReleaseLine,
+                    Vec::new(),
+                )
             })
             .collect();
         keep(core, change.change, &skips).await?;
@@ -364,7 +367,12 @@ async fn skip_who_admits_nothing(
                     None => Reason::OutOfRange,
                 }
             };
-            skips.push(decide::decision(change, &edge.dependent, reason, Vec::new()));
+            skips.push(decide::decision(
+                change,
+                &edge.dependent,
+                reason,
+                Vec::new(),
+            ));
         }
         keep(core, change.change, &skips).await?;
         outcome.skips += u32::try_from(skips.len()).unwrap_or(u32::MAX);

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::explore::explore;
-use crate::graph::Origin;
 use super::{Core, Outcome, Parents, REFUSALS, Result, another, contention, packages, read, wave};
+use crate::graph::Origin;
 use crate::model::change::{Change, Verdict};
 use crate::model::decision::Decision;
 use crate::model::edge::{Edge, EdgeRange};
@@ -99,7 +99,16 @@ pub(super) async fn plan(
         None => places(core, described, &facts).await?,
     };
     if !waves.is_empty() {
-        go_on(core, &mut parents, change, &facts, &cause, &waves, &mut outcome).await?;
+        go_on(
+            core,
+            &mut parents,
+            change,
+            &facts,
+            &cause,
+            &waves,
+            &mut outcome,
+        )
+        .await?;
         outcome.verdict = Some(match &answered {
             Some(rebuild) => Verdict::Answers {
                 rebuild: rebuild.id.clone(),
@@ -178,7 +187,9 @@ async fn own_wave(
 ) -> Result<()> {
     let id = WaveId::from(&change.id);
     if let Some(there) = wave::planned(core, &id).await? {
-        outcome.work.push(wave::begin(core, &there, std::slice::from_ref(cause)).await?);
+        outcome
+            .work
+            .push(wave::begin(core, &there, std::slice::from_ref(cause)).await?);
     } else {
         let origin = Origin {
             cause: cause.clone(),
@@ -235,10 +246,20 @@ async fn own_wave(
 /// superseded by this one; or it was to be released, and this version was built with all that it waited for.
 async fn places(core: &Core, described: &Described, facts: &Facts) -> Result<Vec<WaveId>> {
     let mut asked: BTreeSet<WaveId> = BTreeSet::new();
-    for index in core.store.rebuilds(&facts.took_place).await?.into_iter().flatten() {
+    for index in core
+        .store
+        .rebuilds(&facts.took_place)
+        .await?
+        .into_iter()
+        .flatten()
+    {
         let state = read(core, Want::rows(&described.name, vec![index.key.clone()])).await?;
         let rebuild = state.row(&index.key).and_then(|row| row.rebuild.as_ref());
-        asked.extend(rebuild.into_iter().flat_map(|one| one.waves.iter().cloned()));
+        asked.extend(
+            rebuild
+                .into_iter()
+                .flat_map(|one| one.waves.iter().cloned()),
+        );
     }
     let superseded = asked.clone();
     for (parent, version) in facts.with.iter().flatten() {

@@ -1,9 +1,11 @@
 //! What a planned change still has to send (H7, H9).
 
-use super::{Core, Result, another, read};
-use crate::model::change::Change;
+use super::{Core, Result, another, read, wave};
+use crate::model::change::{Change, Verdict};
 use crate::model::decision::Decision;
+use crate::model::id::WaveId;
 use crate::model::package::{Kind, RebuildState, RowKey};
+use crate::model::wave::WaveState;
 use crate::model::work::Work;
 use crate::plan::publish::needs_another;
 use crate::plan::rebuild;
@@ -48,6 +50,7 @@ pub(super) async fn waiting(core: &Core, change: &Change) -> Result<Vec<Work>> {
             break;
         }
     }
+    work.extend(looks(core, change).await?);
     if change.kind == Kind::Publish {
         let want = Want {
             open: WantOpen::All,
@@ -59,4 +62,34 @@ pub(super) async fn waiting(core: &Core, change: &Change) -> Result<Vec<Work>> {
         }
     }
     Ok(work)
+}
+
+/// The items that look after the waves that a change began, while they are open.
+async fn looks(core: &Core, change: &Change) -> Result<Vec<Work>> {
+    let own = WaveId::from(&change.id);
+    let mut waves = vec![own];
+    match change.planned.as_ref().map(|planned| &planned.verdict) {
+        Some(Verdict::Joined { wave }) => waves = vec![wave.clone()],
+        Some(Verdict::Answers { waves: of, .. } | Verdict::TookPlace { waves: of, .. }) => {
+            let late = of
+                .iter()
+                .map(|wave| WaveId::late_parent(wave, &change.name, &change.version));
+            waves = late.collect();
+        }
+        _ => {}
+    }
+    let mut looks = Vec::new();
+    for id in waves {
+        let Some(wave) = core.store.wave(&id).await? else {
+            continue;
+        };
+        match wave.state {
+            WaveState::Collecting | WaveState::Planning => {
+                looks.push(wave::window_ends(core, &wave));
+            }
+            WaveState::Awaiting | WaveState::Open => looks.push(wave::first_tick(&wave)),
+            WaveState::Closed | WaveState::Cancelled => {}
+        }
+    }
+    Ok(looks)
 }

@@ -86,7 +86,7 @@ pub fn went_without(
 /// What a published version says about whether it includes these parent versions already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Covers {
-    /// It was built with them, or with higher ones: a rebuild would bring nothing new (H10).
+    /// It was built with exactly them: a rebuild would bring nothing new (H10).
     All,
     /// It was not.
     NotAll,
@@ -98,10 +98,7 @@ pub enum Covers {
 pub fn covers(base: &Facts, causes: &[Cause]) -> Covers {
     match &base.with {
         Some(with) => {
-            let built_with = |cause: &Cause| {
-                with.get(&cause.parent)
-                    .is_some_and(|built_with| *built_with >= cause.version)
-            };
+            let built_with = |cause: &Cause| with.get(&cause.parent) == Some(&cause.version);
             if !causes.is_empty() && causes.iter().all(built_with) {
                 Covers::All
             } else {

@@ -13,11 +13,7 @@ use crate::model::work::Work;
 use crate::store::Write;
 
 /// Opens the one wave that brings a late parent's version to those that went without it.
-pub(super) async fn late_parent(
-    step: &mut Step<'_>,
-    key: &NodeKey,
-    parent: &Cause,
-) -> Result<()> {
+pub(super) async fn late_parent(step: &mut Step<'_>, key: &NodeKey, parent: &Cause) -> Result<()> {
     let core = step.core;
     let id = WaveId::late_parent(&step.wave.id, &parent.parent, &parent.version);
     if let Some(there) = planned(core, &id).await? {

@@ -21,15 +21,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-pub use hint::Hints;
 pub(super) use follow::end_hold;
-pub(super) use open::{Opening, begin, open, planned};
+pub use hint::Hints;
+pub(super) use open::{Opening, begin, first_tick, open, planned};
 pub(super) use operate::confirmed;
 pub use operate::{Refused, Told, approve, cancel, hold, outcome, rebuild_by_hand, unhold};
 pub(super) use pairs::{EARLIER, accepted, closure, highest, start};
 pub(super) use pending::{attached, join_promotion, open_waves, takes_place, waves_of};
 pub(super) use release::published;
-pub(super) use settle::{collected, join};
+pub(super) use settle::{collected, join, window_ends};
 pub(super) use tick::tick;
 pub use tick::{Overdue, Ticked, failed, late};
 
@@ -340,7 +340,10 @@ impl<'a> Step<'a> {
                 .await?
                 .pop()
                 .flatten()
-                .map_or_else(|| plan.base.clone(), |plan| plan.version.unwrap_or(plan.base)),
+                .map_or_else(
+                    || plan.base.clone(),
+                    |plan| plan.version.unwrap_or(plan.base),
+                ),
         };
         Ok(Decision {
             dependent: plan.key.package.clone(),
@@ -444,7 +447,8 @@ impl<'a> Step<'a> {
             .iter()
             .map(|(cause, edge)| base::of_top(edge, &cause.version, cause.origin.as_ref()))
             .collect();
-        let key = |(cause, edge): &(Cause, Dependent)| (cause.parent.clone(), edge.dependent.clone());
+        let key =
+            |(cause, edge): &(Cause, Dependent)| (cause.parent.clone(), edge.dependent.clone());
         let unclear = (0..pairs.len()).filter(|at| answers[*at] == Base::NeedsRanges);
         let unclear: Vec<usize> = unclear.collect();
         let missing: BTreeSet<_> = unclear
@@ -533,9 +537,7 @@ impl<'a> Step<'a> {
 
     /// A version of a parent in the wave, with the version that it descends from.
     async fn cause(&mut self, parent: &PackageName, version: &Version) -> Result<Cause> {
-        let mut causes = self
-            .causes(vec![(parent.clone(), version.clone())])
-            .await?;
+        let mut causes = self.causes(vec![(parent.clone(), version.clone())]).await?;
         Ok(causes.pop().unwrap_or_else(|| Cause {
             parent: parent.clone(),
             version: version.clone(),

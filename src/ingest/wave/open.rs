@@ -118,6 +118,10 @@ pub(in super::super) async fn begin(core: &Core, wave: &Wave, origins: &[Cause])
 }
 
 /// The item that looks at a new wave first; each look puts the next.
-fn first_tick(wave: &Wave) -> Work {
-    Work::tick(&wave.id, wave.start.package(), super::tick::next_look(wave, wave.opened))
+pub(in super::super) fn first_tick(wave: &Wave) -> Work {
+    Work::tick(
+        &wave.id,
+        wave.start.package(),
+        super::tick::next_look(wave, wave.opened),
+    )
 }

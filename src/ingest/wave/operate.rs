@@ -95,7 +95,10 @@ pub async fn outcome(core: &Core, outcome: &BuildOutcome) -> Result<Vec<Work>> {
     let (name, version, env) = (&outcome.name, &outcome.version, &outcome.env);
     let verdict = confirmed(core, name, version, env).await?;
     let is_first = core.rules.environments.first() == env;
-    let mut keys = vec![(RowKey::promotion(version, env), NodeKey::pair(name, version))];
+    let mut keys = vec![(
+        RowKey::promotion(version, env),
+        NodeKey::pair(name, version),
+    )];
     if is_first {
         keys.push((RowKey::publish(version), NodeKey::package(name)));
     }
@@ -154,7 +157,10 @@ fn noticed(state: &crate::model::package::PackageState, row: &RowKey) -> bool {
         .rebuild
         .as_ref()
         .is_some_and(|one| one.confirmed_by.is_some());
-    let facts = row.facts.as_ref().is_some_and(|facts| facts.noticed.is_some());
+    let facts = row
+        .facts
+        .as_ref()
+        .is_some_and(|facts| facts.noticed.is_some());
     published || facts
 }
 
@@ -180,11 +186,7 @@ pub async fn unhold(core: &Core, hold: &Hold) -> Result<Vec<Work>> {
 }
 
 /// Rebuilds a package now, with what its parents have, and what follows from that. Returns the wave and its work.
-pub async fn rebuild_by_hand(
-    core: &Core,
-    id: WaveId,
-    package: &PackageName,
-) -> Result<Vec<Work>> {
+pub async fn rebuild_by_hand(core: &Core, id: WaveId, package: &PackageName) -> Result<Vec<Work>> {
     let start = Start::ByHand {
         package: package.clone(),
     };

@@ -61,7 +61,9 @@ pub(in super::super) async fn closure(
                 lines.insert(from.clone(), pairs);
             }
             for pair in &lines[&from] {
-                let Some(version) = &pair.version else { continue };
+                let Some(version) = &pair.version else {
+                    continue;
+                };
                 let versions = found.entry(pair.package.clone()).or_default();
                 versions.insert(version.clone());
                 let is_best = best.get(&pair.package).is_none_or(|best| best == version);
@@ -80,7 +82,10 @@ pub(in super::super) async fn closure(
         best = highest;
     }
     let mut keys = vec![root.clone()];
-    keys.extend(best.iter().map(|(name, version)| NodeKey::pair(name, version)));
+    keys.extend(
+        best.iter()
+            .map(|(name, version)| NodeKey::pair(name, version)),
+    );
     let place: HashMap<&NodeKey, usize> =
         keys.iter().enumerate().map(|(at, key)| (key, at)).collect();
     let mut edges = Vec::new();
@@ -105,7 +110,13 @@ pub(in super::super) async fn closure(
     }
     lower.sort();
     let roles: Vec<Role> = (0..keys.len())
-        .map(|at| if at == 0 { Role::Origin } else { Role::Follower })
+        .map(|at| {
+            if at == 0 {
+                Role::Origin
+            } else {
+                Role::Follower
+            }
+        })
         .collect();
     let order = graph::order(&roles, &edges);
     let name = |at: &usize| keys[*at].clone();
@@ -374,8 +385,14 @@ impl Step<'_> {
             .find(|one| Some(&one.version) == parent.version.as_ref());
         let generation = own.map_or(0, |one| one.generation);
         let mut later = BTreeMap::new();
-        for one in promotions.iter().take_while(|one| one.generation > generation) {
-            let entries = core.store.promotion_entries(name, &one.version, env).await?;
+        for one in promotions
+            .iter()
+            .take_while(|one| one.generation > generation)
+        {
+            let entries = core
+                .store
+                .promotion_entries(name, &one.version, env)
+                .await?;
             // Latest first: the latest choice stays.
             for (dependent, version) in entries {
                 later.entry(dependent).or_insert(version);
@@ -463,10 +480,7 @@ impl Step<'_> {
             rows.extend(there.as_ref().map(RowKey::publish));
             let state = read(core, Want::rows(dependent, rows)).await?;
             let own = state.row(&key).and_then(|row| row.rebuild.clone());
-            if let Some(own) = own
-                .as_ref()
-                .filter(|own| own.waves.contains(&self.wave.id))
-            {
+            if let Some(own) = own.as_ref().filter(|own| own.waves.contains(&self.wave.id)) {
                 return Ok(if own.decision.wave == self.wave.id {
                     let sent = (key, own.clone(), Started::New);
                     (own.decision.clone(), Some(sent))

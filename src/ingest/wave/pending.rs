@@ -9,9 +9,9 @@ use super::super::{Core, Outcome, Parents, Result, read};
 use super::pairs::EARLIER;
 use super::{Step, advance};
 use crate::model::change::Verdict;
+use crate::model::edge::EdgeRange;
 use crate::model::id::{ChangeId, WaveId};
 use crate::model::name::PackageName;
-use crate::model::edge::EdgeRange;
 use crate::model::package::{Facts, Kind, RowKey};
 use crate::model::wave::{NodeKey, PlanNode, Standing, Wave, WaveState};
 use crate::model::work::{Job, Work};
@@ -41,7 +41,10 @@ pub(in super::super) async fn waves_of(
         }
         (_, Some(notice)) => {
             let change = core.store.change(&notice).await?;
-            match change.and_then(|change| change.planned).map(|planned| planned.verdict) {
+            match change
+                .and_then(|change| change.planned)
+                .map(|planned| planned.verdict)
+            {
                 Some(Verdict::Joined { wave }) => [wave].into(),
                 Some(Verdict::TookPlace { waves, .. }) => waves.into_iter().collect(),
                 _ => [WaveId::from(&notice)].into(),
@@ -98,7 +101,11 @@ pub(in super::super) async fn attached(
             let row = RowKey::promotion(at, env);
             let state = read(core, Want::rows(parent, vec![row.clone()])).await?;
             let rebuild = state.row(&row).and_then(|row| row.rebuild.as_ref());
-            waves.extend(rebuild.into_iter().flat_map(|one| one.waves.iter().cloned()));
+            waves.extend(
+                rebuild
+                    .into_iter()
+                    .flat_map(|one| one.waves.iter().cloned()),
+            );
             works.extend(waves.into_iter().map(|wave| Work {
                 id: format!("attached/{wave}/{parent}@{at}/{name}@{version}"),
                 package: name.clone(),
@@ -212,7 +219,10 @@ pub(in super::super) async fn takes_place(
     superseded: bool,
 ) -> Result<bool> {
     let key = NodeKey::package(&described.name);
-    let own = core.store.nodes(&wave.id, std::slice::from_ref(&key)).await?;
+    let own = core
+        .store
+        .nodes(&wave.id, std::slice::from_ref(&key))
+        .await?;
     let own = own.into_iter().next().unwrap_or_default();
     if own.published.as_ref() == Some(&described.version) && wave.kind == Kind::Publish {
         // Unless it is what the wave began with.
@@ -249,12 +259,20 @@ pub(in super::super) async fn takes_place(
             Some(built_with) if built_with >= version => admitted = true,
             // It admits only older ones of it, or does not declare it at all: nothing to wait for.
             Some(_) => {
-                let origin = read(core, Want::rows(&key.package, vec![RowKey::publish(version)]))
-                    .await?
-                    .facts(version)
-                    .and_then(|facts| facts.origin.clone());
-                let edge = described.edges.iter().find(|edge| edge.parent == key.package);
-                if edge.is_some_and(|edge| EdgeRange::of(&edge.range).admits(version, origin.as_ref())) {
+                let origin = read(
+                    core,
+                    Want::rows(&key.package, vec![RowKey::publish(version)]),
+                )
+                .await?
+                .facts(version)
+                .and_then(|facts| facts.origin.clone());
+                let edge = described
+                    .edges
+                    .iter()
+                    .find(|edge| edge.parent == key.package);
+                if edge
+                    .is_some_and(|edge| EdgeRange::of(&edge.range).admits(version, origin.as_ref()))
+                {
                     return Ok(false);
                 }
             }

@@ -220,11 +220,7 @@ impl Step<'_> {
     }
 
     /// Tries to reserve a rebuild for each.
-    async fn reserve(
-        &mut self,
-        open: Vec<Release>,
-        reserved: &mut Vec<Reserved>,
-    ) -> Result<Left> {
+    async fn reserve(&mut self, open: Vec<Release>, reserved: &mut Vec<Reserved>) -> Result<Left> {
         let core = self.core;
         let wants: Vec<Want> = open
             .iter()
@@ -470,4 +466,3 @@ pub(in super::super) async fn published(core: &Core, name: &PackageName) -> Resu
         Increment::Patch => Ok(core.store.published(name).await?),
     }
 }
-

@@ -24,7 +24,6 @@ pub(in super::super) struct Joining {
 
 /// Makes a publish by hand a member of the wave that collects, or begins one with it. Repeatable.
 pub(in super::super) async fn join(core: &Core, change: &Change, cause: &Cause) -> Result<Joining> {
-    let window = Millis::try_from(core.rules.settle.as_millis()).unwrap_or(Millis::MAX);
     for _ in 0..REFUSALS {
         let pointer = core.store.collecting(&change.env).await?;
         if let Some(id) = &pointer
@@ -40,8 +39,10 @@ pub(in super::super) async fn join(core: &Core, change: &Change, cause: &Cause) 
                 core.store.write(vec![member]).await?;
                 let still = core.store.wave(id).await?;
                 if still.is_some_and(|wave| wave.state == WaveState::Collecting) {
-                    let work = vec![window_ends(&wave, window)];
-                    core.store.write(work.iter().cloned().map(Write::Work).collect()).await?;
+                    let work = vec![window_ends(core, &wave)];
+                    core.store
+                        .write(work.iter().cloned().map(Write::Work).collect())
+                        .await?;
                     return Ok(Joining {
                         wave: id.clone(),
                         work,
@@ -88,15 +89,19 @@ pub(in super::super) async fn join(core: &Core, change: &Change, cause: &Cause) 
                 .collect(&change.env, pointer.as_ref(), &id)
                 .await?;
             // If another one was quicker, ours collects alone until its window ends; this publish is in it.
-            let work = vec![window_ends(&wave, window)];
-            core.store.write(work.iter().cloned().map(Write::Work).collect()).await?;
+            let work = vec![window_ends(core, &wave)];
+            core.store
+                .write(work.iter().cloned().map(Write::Work).collect())
+                .await?;
             return Ok(Joining { wave: id, work });
         }
     }
     Err(contention(&change.name))
 }
 
-fn window_ends(wave: &Wave, window: Millis) -> Work {
+/// The item that closes the window of a wave.
+pub(in super::super) fn window_ends(core: &Core, wave: &Wave) -> Work {
+    let window = Millis::try_from(core.rules.settle.as_millis()).unwrap_or(Millis::MAX);
     Work {
         id: format!("collected/{}", wave.id),
         package: wave.start.package().clone(),

@@ -106,7 +106,9 @@ async fn released(
     let since = match rebuild.state {
         RebuildState::Dead | RebuildState::Cancelled => {
             let because = rebuild.ended_because.as_deref().unwrap_or("given up");
-            ticked.work.push(fail(core, &wave.id, &plan.key, because).await?);
+            ticked
+                .work
+                .push(fail(core, &wave.id, &plan.key, because).await?);
             return Ok(None);
         }
         RebuildState::Sending => {
@@ -118,10 +120,8 @@ async fn released(
         }
         // Its notice came; what is missing is its outcome.
         RebuildState::Published if core.rules.confirm == Confirm::Outcome => {
-            let want = crate::store::Want::rows(
-                &plan.key.package,
-                vec![RowKey::publish(&row.version)],
-            );
+            let want =
+                crate::store::Want::rows(&plan.key.package, vec![RowKey::publish(&row.version)]);
             let state = super::super::read(core, want).await?;
             state.facts(&row.version).and_then(|facts| facts.noticed)
         }

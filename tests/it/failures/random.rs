@@ -143,6 +143,10 @@ impl Story<'_> {
 /// range admits it, or the dependent is in its line.
 async fn everybody_met(world: &World, seed: u64) {
     let store = &*world.inner;
+    let mut all = Vec::new();
+    for change in store.changes(None, 10_000).await.unwrap() {
+        all.extend(store.decisions(&change.id, 0, 1_000).await.unwrap());
+    }
     for parent in store.names(None, 100).await.unwrap() {
         let state = partition(store, &parent, &[]).await;
         let Some(top) = state.top.filter(|top| {
@@ -165,7 +169,14 @@ async fn everybody_met(world: &World, seed: u64) {
             let Some(range) = &edge.range else { continue };
             let admits = EdgeRange::of(range).admits(&top.version, top.origin.as_ref());
             let met = decisions.iter().any(|one| one.dependent == edge.dependent)
-                || line.iter().any(|(name, _)| *name == edge.dependent);
+                || line.iter().any(|(name, _)| *name == edge.dependent)
+                || all.iter().any(|one| {
+                    let on_behalf = one
+                        .also
+                        .iter()
+                        .any(|cause| cause.parent == parent && cause.version == top.version);
+                    one.dependent == edge.dependent && on_behalf
+                });
             assert!(
                 !admits || met,
                 "seed {seed}: {parent}@{} never met {} {range}",
