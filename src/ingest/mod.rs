@@ -214,7 +214,15 @@ pub async fn handle(core: &Core, item: &Work) -> Result<Handled> {
         Job::Advance { wave, key } => {
             let mut outcome = Outcome::default();
             let mut parents = Parents::default();
-            wave::advance(core, &mut parents, wave, key, None, &mut outcome).await?;
+            wave::advance(
+                core,
+                &mut parents,
+                wave,
+                std::slice::from_ref(key),
+                None,
+                &mut outcome,
+            )
+            .await?;
             handled.work = outcome.work;
         }
         Job::Tick { wave } => {

@@ -374,7 +374,7 @@ impl Step<'_> {
         decision.range = Some(range.clone()).filter(|range| !range.is_empty());
         Ok(Wanted {
             id: RebuildId::fresh(),
-            change: self.change.clone(),
+            change: self.change_of(causes),
             decision,
             base: base.clone(),
             cause: causes.clone(),
@@ -437,6 +437,7 @@ impl Step<'_> {
                 NodeKey::package(name),
                 node,
             ));
+            self.again.insert(NodeKey::package(name));
             let decision = Box::new(rebuild.decision.clone());
             writes.push(Write::Decision(rebuild.change.clone(), decision));
             if !rebuild.state.is_ended() {
