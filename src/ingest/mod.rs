@@ -9,7 +9,7 @@
 
 mod accept;
 mod another;
-#[allow(dead_code, reason = "waves call it when they are planned")]
+mod dry;
 mod explore;
 mod import;
 mod promotion;
@@ -24,6 +24,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 pub use accept::{Accepted, Posted, accept};
 pub use another::{another, successors};
+pub use dry::{Foreseen, ForeseenNode, dry_run};
 pub use import::{Elsewhere, Imported, Pair, import, lines as import_lines, pair as import_pair};
 
 use crate::model::change::{Change, Planned, Verdict};

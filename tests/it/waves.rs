@@ -1,0 +1,3 @@
+//! Waves through `ingest` itself, without a server.
+
+mod dry;
