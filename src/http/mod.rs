@@ -10,6 +10,7 @@
 //! errors   the one shape of every error
 //! unread   refusing a body that is still on its way
 //! change   POST of a change (contract.md 1)
+//! plan     the dry run of a change
 //! wait     `?wait=`: answering when the first level is sent
 //! read     the questions
 //! rebuild  one rebuild, and its retry
@@ -24,6 +25,7 @@ pub mod errors;
 pub mod filter;
 mod health;
 mod params;
+mod plan;
 mod read;
 mod rebuild;
 mod route;

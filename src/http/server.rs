@@ -9,7 +9,7 @@ use actix_web::{App, HttpServer, web};
 use tokio_util::sync::CancellationToken;
 
 use super::route::{get, package, post};
-use super::{change, health, read, rebuild, route};
+use super::{change, health, plan, read, rebuild, route};
 use crate::dispatch::worker::Inbox;
 use crate::ingest::Core;
 
@@ -111,6 +111,8 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(post("/v2/change/{env}", change::to_environment))
         .service(post("/change/{env}", change::to_environment))
         .service(post("/change", change::anywhere))
+        .service(post("/plan/{env}", plan::for_environment))
+        .service(post("/plan", plan::anywhere))
         .service(get("/healthcheck", health::alive))
         .service(get("/healthcheck.html", health::alive))
         .service(get("/livez", health::alive))

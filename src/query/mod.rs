@@ -11,6 +11,7 @@
 //! line      one release line in the warehouse's shape (contract.md 6)
 //! change    changes and their decisions
 //! rebuild   rebuilds and their attempts
+//! plan      what a change would come to
 //! ```
 //!
 //! Only managed packages appear: one that is merely named in somebody's `dependencies` is answered like one that does not
@@ -20,6 +21,7 @@ pub mod change;
 pub mod line;
 pub mod package;
 pub mod page;
+pub mod plan;
 pub mod rebuild;
 pub mod sentence;
 pub mod time;

@@ -189,6 +189,7 @@ impl World {
         let mut open = work;
         while !open.is_empty() {
             let item = open.swap_remove(self.dice.below(open.len()));
+            if std::env::var("DRY_ALL").is_ok() { println!("  {} due in {}", item.id, item.due - self.core.clock.now()); }
             let Job::Send { rebuild, key, .. } = &item.job else {
                 if item.due <= self.core.clock.now() {
                     open.extend(handle(&self.core, &item).await.unwrap().work);
@@ -495,6 +496,7 @@ async fn issue_5_the_plan_of_a_dry_run_is_what_then_happens() {
     let seeds = only.map_or(0..250, |seed| seed..seed + 1);
     let mut tally = Tally::default();
     for seed in seeds {
+        println!("seed {seed}");
         let mut world = World::new(seed);
         for _ in 0..4 + world.dice.below(12) {
             world.happen().await;
