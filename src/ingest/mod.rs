@@ -14,6 +14,7 @@ mod explore;
 mod import;
 mod promotion;
 mod publish;
+mod replay;
 mod waiting;
 pub mod wave;
 
@@ -26,6 +27,7 @@ pub use accept::{Accepted, Posted, accept};
 pub use another::{another, successors};
 pub use dry::{Foreseen, ForeseenNode, dry_run};
 pub use import::{Elsewhere, Imported, Pair, import, lines as import_lines, pair as import_pair};
+pub use replay::{replay, waves as waves_of_change};
 
 use crate::model::change::{Change, Planned, Verdict};
 use crate::model::document::Document;

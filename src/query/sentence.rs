@@ -1,14 +1,16 @@
 //! Reasons, verdicts and states in words (rule 18). Text for people is made here and nowhere else; programs read the codes.
 
+use super::change::DecidedRebuild;
 use super::plan::Counts;
 use super::time::Time;
+use super::wave::Waited;
 use crate::ingest::Foreseen;
 use crate::model::change::{Change, Verdict};
 use crate::model::decision::{Decision, Flag, Reason};
 use crate::model::edge::EdgeRange;
 use crate::model::name::PackageName;
-use crate::model::package::{Kind, Rebuild, RebuildState, RowKey, Slot};
-use crate::model::wave::Standing;
+use crate::model::package::{Cause, Kind, Rebuild, RebuildState, RowKey, Slot};
+use crate::model::wave::{Hold, Node, PlanNode, Standing, Start, Wave, WaveState};
 
 /// What became of a change.
 pub fn change(change: &Change) -> String {
@@ -301,6 +303,164 @@ pub fn rebuild(name: &PackageName, key: &RowKey, rebuild: &Rebuild, sent: bool) 
             "{name}@{version} turned out to be somebody else's{because}. Its place was given to the next version."
         ),
     }
+}
+
+/// What a wave follows from, and where it stands.
+pub fn wave(wave: &Wave) -> String {
+    let since = Time(wave.since);
+    let start = match &wave.start {
+        Start::Publish { first, origins } => match origins.as_slice() {
+            [] => format!("Follows from publishes that came shortly after one of {first}"),
+            origins => format!(
+                "Follows from the publish of {}",
+                list(origins.iter().map(of))
+            ),
+        },
+        Start::Promotion { origin } => {
+            format!(
+                "Follows from the promotion of {} to {}",
+                of(origin),
+                wave.env
+            )
+        }
+        Start::LateParent { parent, .. } => {
+            format!(
+                "Brings {} to those that went without it, because it came late",
+                of(parent)
+            )
+        }
+        Start::HoldEnded { package, .. } => {
+            format!("Rebuilds {package}, whose hold has ended, and what follows from that")
+        }
+        Start::ByHand { package } => format!(
+            "Rebuilds {package}, because an operator asked for it, and what follows from that"
+        ),
+    };
+    let stands = match wave.state {
+        WaveState::Collecting => format!("since {since} it takes in further publishes"),
+        WaveState::Planning => "what it reaches is being worked out".to_owned(),
+        WaveState::Awaiting => format!(
+            "with {} it waits for an operator's approval, since {since}",
+            count(wave.nodes, "package")
+        ),
+        WaveState::Open => format!("it is under way, with {}", count(wave.nodes, "package")),
+        WaveState::Closed => format!("it ended {since}"),
+        WaveState::Cancelled => {
+            format!("it was cancelled {since}: what was not sent is not sent")
+        }
+    };
+    format!("{start}; {stands}.")
+}
+
+fn of(cause: &Cause) -> String {
+    format!("{}@{}", cause.parent, cause.version)
+}
+
+/// Where a package of a wave stands.
+pub fn node(
+    wave: &Wave,
+    plan: &PlanNode,
+    node: &Node,
+    waits_for: &[Waited],
+    rebuild: Option<&DecidedRebuild>,
+) -> String {
+    let name = &plan.key.package;
+    let progress = rebuild.and_then(|rebuild| rebuild.progress.as_ref());
+    match node.standing() {
+        Standing::Published => match &node.published {
+            Some(version) if wave.kind == Kind::Promotion => {
+                format!("{name}@{version} is in {}.", wave.env)
+            }
+            Some(version) if rebuild.is_none() => {
+                format!("{name}@{version} was published by hand and took the place of a rebuild.")
+            }
+            Some(version) => format!("{name} was rebuilt as {name}@{version}."),
+            None => format!("{name} was published."),
+        },
+        Standing::Failed => format!(
+            "{name} failed: {}.",
+            node.failed
+                .as_deref()
+                .unwrap_or("no reason is known")
+                .trim_end_matches('.')
+        ),
+        Standing::Late => format!(
+            "{name} was not published by its deadline{}; those that wait for it went without it.",
+            node.late
+                .map_or_else(String::new, |at| format!(", {}", Time(at)))
+        ),
+        Standing::Held => format!("{name} is held by an operator."),
+        Standing::Skipped => match &node.skipped {
+            Some(Reason::UpstreamFailed { parents }) => format!(
+                "{name} was skipped, because none of the parents that it waited for was published: {}.",
+                list(
+                    parents
+                        .iter()
+                        .map(|(name, at)| format!("{name} {}", standing_of(*at)))
+                )
+            ),
+            Some(Reason::NoLongerReached) => format!(
+                "{name} was skipped, because none of the published parents reaches it any more."
+            ),
+            Some(reason) => format!("{name} was skipped: {}.", reason.code().replace('_', " ")),
+            None => format!("{name} was skipped."),
+        },
+        Standing::Released => progress.map_or_else(
+            || format!("{name} is being rebuilt."),
+            |progress| progress.sentence.clone(),
+        ),
+        Standing::Waiting => match wave.state {
+            WaveState::Cancelled => {
+                format!("The wave was cancelled before {name} was sent.")
+            }
+            WaveState::Awaiting => {
+                format!("{name} waits, because the wave waits for an operator's approval.")
+            }
+            _ => {
+                let open = waits_for
+                    .iter()
+                    .filter(|one| matches!(one.standing, Standing::Waiting | Standing::Released));
+                let text = list(open.map(waited));
+                if text.is_empty() {
+                    format!("{name} is about to be decided.")
+                } else {
+                    format!("{name} waits for {text}.")
+                }
+            }
+        },
+    }
+}
+
+/// A parent that is waited for: `a (since …, until … at most)`.
+fn waited(parent: &Waited) -> String {
+    let name = match &parent.version {
+        Some(version) => format!("{}@{version}", parent.package),
+        None => parent.package.to_string(),
+    };
+    match (parent.since, parent.deadline) {
+        (Some(since), Some(until)) => {
+            format!("{name} (sent {since}, waited for until {until})")
+        }
+        _ if parent.standing == Standing::Released => format!("{name} (being sent)"),
+        _ => format!("{name} (waits itself)"),
+    }
+}
+
+/// Who holds what, and until when.
+pub fn hold(hold: &Hold) -> String {
+    let whose = match &hold.parent {
+        None => format!("{} is not rebuilt", hold.package),
+        Some(parent) => format!("{} is not rebuilt for {parent}", hold.package),
+    };
+    let until = match hold.expires {
+        Some(until) => format!("before {}", Time(until)),
+        None => "until the hold is removed".to_owned(),
+    };
+    format!(
+        "{whose} {until}: {} ({}).",
+        hold.reason.trim_end_matches('.'),
+        hold.owner
+    )
 }
 
 /// Where a node stands, after its name.

@@ -11,7 +11,7 @@ use feedsme::model::document::Document;
 use feedsme::model::env::Env;
 use feedsme::model::id::{ChangeId, WaveId};
 use feedsme::model::name::PackageName;
-use feedsme::model::package::{RowKey, Slot};
+use feedsme::model::package::{Kind, RowKey, Slot};
 use feedsme::model::wave::Hold;
 use feedsme::model::work::{Job, Work};
 use feedsme::plan::{Increment, Rules, WithoutLine};
@@ -189,7 +189,9 @@ impl World {
         let mut open = work;
         while !open.is_empty() {
             let item = open.swap_remove(self.dice.below(open.len()));
-            if std::env::var("DRY_ALL").is_ok() { println!("  {} due in {}", item.id, item.due - self.core.clock.now()); }
+            if std::env::var("DRY_ALL").is_ok() {
+                println!("  {} due in {}", item.id, item.due - self.core.clock.now());
+            }
             let Job::Send { rebuild, key, .. } = &item.job else {
                 if item.due <= self.core.clock.now() {
                     open.extend(handle(&self.core, &item).await.unwrap().work);
@@ -456,10 +458,7 @@ async fn probe(world: &mut World, posted: &Posted, seed: u64, tally: &mut Tally)
     }
     // What joined a rebuild that another wave is sending is not sent again.
     if rebuilt.len() != sent.len() {
-        assert!(
-            change.kind == feedsme::model::package::Kind::Promotion,
-            "{what}"
-        );
+        assert!(change.kind == Kind::Promotion, "{what}");
     }
 
     let of_nodes = foreseen
@@ -473,9 +472,14 @@ async fn probe(world: &mut World, posted: &Posted, seed: u64, tally: &mut Tally)
     let of_origin = |all: &BTreeSet<[String; 4]>| -> BTreeSet<[String; 4]> {
         all.iter().filter(|one| one[0] == origin).cloned().collect()
     };
+    let (mut of_expected, of_found) = (of_origin(&expected), of_origin(&found));
+    if change.kind == Kind::Promotion {
+        // Of two skips of one dependent under one change the store keeps the first.
+        let kept = |one: &[String; 4]| found.iter().any(|other| other[2] == one[2]);
+        of_expected.retain(|one| of_found.contains(one) || !kept(one));
+    }
     assert_eq!(
-        of_origin(&expected),
-        of_origin(&found),
+        of_expected, of_found,
         "{what}\n{foreseen:#?}\n{decisions:#?}"
     );
     if std::env::var("DRY_ALL").is_ok() && expected != found {
