@@ -13,6 +13,7 @@
 //! plan     the dry run of a change
 //! wait     `?wait=`: answering when the first level is sent
 //! read     the questions
+//! wave     waves, holds, outcomes, why: what operators ask and say
 //! rebuild  one rebuild, and its retry
 //! health   is it alive, is it ready, what is it doing
 //! body     decodes and counts what a client sends
@@ -32,5 +33,6 @@ mod route;
 mod server;
 mod unread;
 mod wait;
+mod wave;
 
 pub use server::{ApiState, ServerOptions, serve};
