@@ -95,7 +95,7 @@ impl World {
             duplicate_window: std::time::Duration::ZERO,
             ..Rules::default()
         };
-        let names = (0..3 + dice.below(6)).map(|at| format!("p{at}")).collect();
+        let names = (0..4 + dice.below(6)).map(|at| format!("p{at}")).collect();
         Self {
             core: Core::new(Arc::new(store), Arc::new(rules), Clock::system()),
             dice,
@@ -152,7 +152,7 @@ impl World {
         let mut dependencies = Map::new();
         for (at, parent) in names.iter().enumerate() {
             let own = names.iter().position(|one| *one == name).unwrap();
-            let chance = if at < own { 2 } else { 8 };
+            let chance = if at < own { 2 } else { 6 };
             if self.dice.one_in(chance) {
                 dependencies.insert(parent.clone(), json!(*self.dice.of(RANGES)));
             }
@@ -189,9 +189,6 @@ impl World {
         let mut open = work;
         while !open.is_empty() {
             let item = open.swap_remove(self.dice.below(open.len()));
-            if std::env::var("DRY_ALL").is_ok() {
-                println!("  {} due in {}", item.id, item.due - self.core.clock.now());
-            }
             let Job::Send { rebuild, key, .. } = &item.job else {
                 if item.due <= self.core.clock.now() {
                     open.extend(handle(&self.core, &item).await.unwrap().work);
@@ -482,13 +479,6 @@ async fn probe(world: &mut World, posted: &Posted, seed: u64, tally: &mut Tally)
         of_expected, of_found,
         "{what}\n{foreseen:#?}\n{decisions:#?}"
     );
-    if std::env::var("DRY_ALL").is_ok() && expected != found {
-        println!(
-            "{what}: foreseen only {:?}, happened only {:?}",
-            expected.difference(&found).collect::<Vec<_>>(),
-            found.difference(&expected).collect::<Vec<_>>()
-        );
-    }
 }
 
 /// 250 worlds, four changes each: 1,000 states. `FEEDSME_DRY=5` looks at one world.
@@ -500,9 +490,8 @@ async fn issue_5_the_plan_of_a_dry_run_is_what_then_happens() {
     let seeds = only.map_or(0..250, |seed| seed..seed + 1);
     let mut tally = Tally::default();
     for seed in seeds {
-        println!("seed {seed}");
         let mut world = World::new(seed);
-        for _ in 0..4 + world.dice.below(12) {
+        for _ in 0..8 + world.dice.below(16) {
             world.happen().await;
         }
         for _ in 0..4 {
@@ -519,5 +508,11 @@ async fn issue_5_the_plan_of_a_dry_run_is_what_then_happens() {
         }
     }
     println!("{tally:?}");
-    assert!(only.is_some() || (tally.probes == 1_000 && tally.opened > 500 && tally.cycles > 50));
+    if only.is_none() {
+        assert_eq!(tally.probes, 1_000);
+        assert!(
+            tally.opened > 500 && tally.nodes > 500 && tally.cycles > 20,
+            "{tally:?}"
+        );
+    }
 }
