@@ -9,11 +9,12 @@
 
 mod accept;
 mod another;
-#[allow(dead_code, reason = "waves call it when they are planned")]
+mod dry;
 mod explore;
 mod import;
 mod promotion;
 mod publish;
+mod replay;
 mod waiting;
 pub mod wave;
 
@@ -24,7 +25,9 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 pub use accept::{Accepted, Posted, accept};
 pub use another::{another, successors};
+pub use dry::{Foreseen, ForeseenNode, dry_run};
 pub use import::{Elsewhere, Imported, Pair, import, lines as import_lines, pair as import_pair};
+pub use replay::{replay, waves as waves_of_change};
 
 use crate::model::change::{Change, Planned, Verdict};
 use crate::model::document::Document;

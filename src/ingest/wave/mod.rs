@@ -26,7 +26,7 @@ pub use hint::Hints;
 pub(super) use open::{Opening, begin, first_tick, open, planned};
 pub(super) use operate::confirmed;
 pub use operate::{Refused, Told, approve, cancel, hold, outcome, rebuild_by_hand, unhold};
-pub(super) use pairs::{EARLIER, accepted, closure, highest, start};
+pub(super) use pairs::{Behalf, EARLIER, Judged, Sending, accepted, closure, highest, start};
 pub(super) use pending::{attached, join_promotion, open_waves, takes_place, waves_of};
 pub(super) use release::published;
 pub(super) use settle::{collected, join, window_ends};
@@ -345,9 +345,12 @@ impl<'a> Step<'a> {
     /// A decision about a node that no parent version led to: on behalf of the first that it waited for.
     async fn decision_of(&self, plan: &PlanNode, reason: Reason) -> Result<Decision> {
         let first = plan.waits_for.first().unwrap_or(&plan.key);
-        let version = match &first.version {
-            Some(version) => version.clone(),
-            None => self
+        let node = self.nodes(std::slice::from_ref(first)).await?.remove(first);
+        let published = node.and_then(|node| node.published);
+        let version = match (&first.version, published) {
+            (Some(version), _) => version.clone(),
+            (None, Some(version)) => version,
+            (None, None) => self
                 .plans(std::slice::from_ref(&first.package))
                 .await?
                 .pop()

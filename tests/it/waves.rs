@@ -1,0 +1,4 @@
+//! Waves through `ingest` itself, without a server.
+
+mod circles;
+mod dry;
