@@ -18,3 +18,4 @@ mod rules;
 mod sandbox;
 mod semver;
 mod store;
+mod waves;

@@ -381,6 +381,31 @@ impl World {
         }
     }
 
+    /// From here on the process has this fault.
+    pub fn next_dies(&mut self, fault: Fault) {
+        self.process.store.strike(fault);
+    }
+
+    /// Works until the process dies, or there is nothing left; after a death the looks at waves that are due within a
+    /// minute come before everything else.
+    pub async fn looks_come_first(&mut self) {
+        let deaths = self.deaths;
+        while self.deaths == deaths {
+            if !self.step().await {
+                return;
+            }
+        }
+        self.pass(60_000);
+        let now = self.time.load(Ordering::SeqCst);
+        let rests = std::mem::take(&mut self.process.rests);
+        let (due, later): (Vec<Work>, Vec<Work>) =
+            rests.into_iter().partition(|item| item.due <= now);
+        self.process.rests = later;
+        for item in due.into_iter().rev() {
+            self.process.plans.push_front(item);
+        }
+    }
+
     /// So much time passes that every wave has ended: what did not come back is late.
     pub async fn end_waves(&mut self) {
         for _ in 0..20 {

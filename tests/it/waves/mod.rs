@@ -1,0 +1,8 @@
+//! Waves as a user sees them: what is sent, in which order, how often, and what is left at the end (rules 14-18).
+//!
+//! The steps of the service run without HTTP over a real store ([`crate::failures`]); [`told`] reads what came of them.
+
+mod told;
+
+mod h14_promotions;
+mod shapes;
