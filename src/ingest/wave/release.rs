@@ -319,6 +319,15 @@ impl Step<'_> {
             causes,
             out: _,
         } = &one.chosen;
+        // What it is rebuilt for it is built with, also if the parent was looked at earlier in this step, before that
+        // version was there.
+        for cause in causes {
+            let at = with.entry(cause.parent.clone());
+            let at = at.or_insert_with(|| cause.version.clone());
+            if *at < cause.version {
+                at.clone_from(&cause.version);
+            }
+        }
         let mut decision = match (causes.first(), &one.edge) {
             (Some(cause), Some(edge)) => self.decision(cause, edge, reason.clone()),
             (Some(cause), None) => Decision {

@@ -353,6 +353,22 @@ impl World {
     async fn nothing_left(&mut self) {
         let mut left = feedsme::store::all_pending(&*self.inner).await.unwrap();
         left.retain(|item| self.process.rests.iter().all(|rest| rest.id != item.id));
+        // The next look was put, its answer was lost, and another one was put for later: each wave needs only one.
+        let ticks = self.process.rests.iter().map(|rest| &rest.job);
+        let ticks: Vec<&Job> = ticks
+            .filter(|job| matches!(job, Job::Tick { .. }))
+            .collect();
+        left.retain(|item| !ticks.contains(&&item.job));
+        let mut needless = Vec::new();
+        for item in &left {
+            if let Job::Tick { wave } = &item.job
+                && let Some(wave) = self.inner.wave(wave).await.unwrap()
+                && wave.state.is_ended()
+            {
+                needless.push(item.id.clone());
+            }
+        }
+        left.retain(|item| !needless.contains(&item.id));
         for item in &left {
             let unanswered =
                 matches!(&item.job, Job::Plan { change, .. } if !self.answered.contains(change));

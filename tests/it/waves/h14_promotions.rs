@@ -173,7 +173,7 @@ async fn h14_a_promotion_after_the_wave_has_ended() {
 /// The promotion is planned while the notice is handled, their calls in any order, one of the two dying now and then.
 #[tokio::test]
 async fn h14_the_promotion_and_the_notice_at_once() {
-    for seed in 0..u64::try_from(rounds(150)).unwrap() {
+    for seed in 0..u64::try_from(rounds(60)).unwrap() {
         let mut dice = Dice::new(seed);
         let mut world = World::new([]);
         packages(

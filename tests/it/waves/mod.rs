@@ -4,5 +4,12 @@
 
 mod told;
 
+mod h06_late;
+mod h10_places;
 mod h14_promotions;
+mod h16_start;
+mod h22_settle;
+mod h24_ends;
+mod random_graphs;
 mod shapes;
+mod simulation;
