@@ -135,11 +135,16 @@ pub async fn plan(core: &Core, id: &ChangeId, digest: &Digest) -> Result<Vec<Wor
         Kind::Publish => publish::plan(core, &change, &described, &json).await?,
         Kind::Promotion => promotion::plan(core, &change, &described, &json).await?,
     };
+    let (rebuilds, skips) = if outcome.again {
+        count(core, id).await?
+    } else {
+        (outcome.rebuilds, outcome.skips)
+    };
     let planned = Planned {
         at: core.clock.now(),
         verdict: outcome.verdict.unwrap_or(Verdict::Opened),
-        rebuilds: outcome.rebuilds,
-        skips: outcome.skips,
+        rebuilds,
+        skips,
     };
     core.store
         .write(vec![Write::Planned(id.clone(), planned.clone())])
@@ -151,6 +156,26 @@ pub async fn plan(core: &Core, id: &ChangeId, digest: &Digest) -> Result<Vec<Wor
     Ok(outcome.work)
 }
 
+/// How many of a change's decisions are rebuilds, and how many skips.
+async fn count(core: &Core, id: &ChangeId) -> Result<(u32, u32)> {
+    let (mut rebuilds, mut skips) = (0, 0);
+    let mut skip = 0;
+    loop {
+        let page = core.store.decisions(id, skip, SLICE).await?;
+        skip += page.len();
+        for decision in &page {
+            *(if decision.is_rebuild() {
+                &mut rebuilds
+            } else {
+                &mut skips
+            }) += 1;
+        }
+        if page.len() < SLICE {
+            return Ok((rebuilds, skips));
+        }
+    }
+}
+
 /// What planning a change came to.
 #[derive(Default)]
 struct Outcome {
@@ -159,6 +184,8 @@ struct Outcome {
     work: Vec<Work>,
     rebuilds: u32,
     skips: u32,
+    /// Whether something was found that an earlier try had decided: then the counts above are too low.
+    again: bool,
 }
 
 impl Outcome {

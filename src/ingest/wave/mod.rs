@@ -59,8 +59,10 @@ struct Step<'a> {
     origins: HashMap<(PackageName, Version), Option<Version>>,
     /// The ranges of pairs whose highest version does not let the parent in.
     ranges: HashMap<(PackageName, PackageName), Vec<(String, Version)>>,
-    /// Nodes that became terminal in this step.
+    /// Nodes that became terminal in this step, or may have, and are still to be looked at.
     events: VecDeque<NodeKey>,
+    /// Nodes that had ended before and were looked at again already.
+    again: BTreeSet<NodeKey>,
     /// Who went without a parent that came late, of the node that is being looked at.
     without: BTreeSet<PackageName>,
 }
@@ -112,6 +114,7 @@ impl<'a> Step<'a> {
             origins: HashMap::new(),
             ranges: HashMap::new(),
             events: VecDeque::new(),
+            again: BTreeSet::new(),
             without: BTreeSet::new(),
         }
     }
@@ -303,8 +306,13 @@ impl<'a> Step<'a> {
 
     /// What is left to do after a node that was decided before: whoever decided it may have died half-way (H7, H9).
     async fn go_on(&mut self, key: &NodeKey, node: &Node) -> Result<()> {
+        self.outcome.again = true;
         match node.standing() {
-            Standing::Skipped | Standing::Held => self.events.push_back(key.clone()),
+            Standing::Skipped | Standing::Held => {
+                if self.again.insert(key.clone()) {
+                    self.events.push_back(key.clone());
+                }
+            }
             Standing::Released => {
                 let found = release::of_node(self.core, &self.wave.id, key, node).await?;
                 if let Some((row, rebuild)) = found {
