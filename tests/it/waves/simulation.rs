@@ -25,6 +25,9 @@ use feedsme::semver::Version;
 use crate::failures::random::Dice;
 use crate::failures::world::Parse as _;
 
+/// Ids of waves that bring late parents begin here.
+const LATE_WAVES: u64 = 1_000_000;
+
 /// What is done wrongly on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mistake {
@@ -97,12 +100,22 @@ struct Model {
     items: BTreeSet<Item>,
     /// Rebuilds that were sent, and whether their notice came.
     sent: BTreeMap<(usize, u32), bool>,
-    late: bool,
+    late: usize,
+    late_waves: BTreeMap<(u64, usize, u32), u64>,
     mistake: Mistake,
     broken: Option<String>,
 }
 
 impl Model {
+    /// The id of the wave that brings a late parent: always the same for the same.
+    fn late_wave(&mut self, wave: u64, parent: usize, version: u32) -> u64 {
+        let next = LATE_WAVES + self.late_waves.len() as u64;
+        *self
+            .late_waves
+            .entry((wave, parent, version))
+            .or_insert(next)
+    }
+
     fn index(&self, version: &Version) -> u32 {
         let at = self.versions.iter().position(|one| one == version);
         u32::try_from(at.unwrap()).unwrap()
@@ -128,10 +141,6 @@ impl Future for Turn {
 
 async fn turn() {
     Turn(false).await;
-}
-
-fn late_wave(wave: u64, parent: usize, version: u32) -> u64 {
-    wave * 10_000 + u64::try_from(parent).unwrap() * 100 + u64::from(version) + 1_000_000
 }
 
 /// One replica's way through one item; every `turn` is a call of the store.
@@ -387,7 +396,7 @@ impl Step {
             && !without.is_empty()
             && self.mistake() != Mistake::LateForgotten
         {
-            let id = late_wave(wave, at, version);
+            let id = self.model.borrow_mut().late_wave(wave, at, version);
             if self.open(id, (at, version), Some(&without)).await {
                 self.advance(id, at).await;
             }
@@ -636,7 +645,8 @@ fn world(dice: &mut Dice, mistake: Mistake) -> Model {
         waves: BTreeMap::new(),
         items: BTreeSet::new(),
         sent: BTreeMap::new(),
-        late: false,
+        late: 0,
+        late_waves: BTreeMap::new(),
         mistake,
         broken: None,
     }
@@ -676,7 +686,7 @@ fn schedule(seed: u64, mistake: Mistake) -> Result<usize, String> {
             }
         } else {
             let mut shared = model.borrow_mut();
-            if lateness && dice.below(8) == 0 {
+            if lateness && shared.late < 4 && dice.below(8) == 0 {
                 passes(&mut shared, &mut dice);
             }
             if dice.below(4) == 0 {
@@ -731,7 +741,7 @@ fn passes(model: &mut Model, dice: &mut Dice) {
         .or_default();
     if node.standing() == Standing::Released {
         node.late.get_or_insert(1);
-        model.late = true;
+        model.late += 1;
         model.items.insert(Item::Advance(wave, at));
     }
 }
@@ -762,17 +772,17 @@ fn ended(model: &Model) -> Result<(), String> {
             if !node.standing().is_terminal() {
                 return Err(format!("{at} was forgotten in {id}: {plan:?} {node:?}"));
             }
-            if !model.late && node.published.is_none() {
+            if model.late == 0 && node.published.is_none() {
                 return Err(format!("{at} was not published in {id}: {node:?}"));
             }
-            if matches!(node.skipped, Some(Reason::UpstreamFailed { .. })) && !model.late {
+            if matches!(node.skipped, Some(Reason::UpstreamFailed { .. })) && model.late == 0 {
                 return Err(format!("{at} was skipped in {id}"));
             }
         }
         if !wave.closed {
             return Err(format!("{id} never ended"));
         }
-        if *id > 1_000_000 && !model.late {
+        if *id >= LATE_WAVES && model.late == 0 {
             return Err(format!(
                 "{id} brings {:?}, and nobody was late",
                 wave.origin
