@@ -279,6 +279,8 @@ impl Step<'_> {
         let mut new = Vec::new();
         for (one, state) in open.into_iter().zip(states) {
             if let Some(own) = in_open(&state, &self.wave.id) {
+                // Perhaps somebody else's who did not know of every parent yet (H6).
+                left.decided.push(one.plan);
                 reserved.push(own);
                 continue;
             }
@@ -308,6 +310,8 @@ impl Step<'_> {
             new.push((one, state, edges));
         }
         let all: Vec<&Edge> = new.iter().flat_map(|(_, _, edges)| edges).collect();
+        // After the partitions: what another wave built into a rebuild before this one is known to this one too.
+        self.parents.forget();
         self.parents.foresee(core, &all).await?;
 
         let mut trying = Vec::new();

@@ -33,6 +33,16 @@ pub(in super::super) async fn join(core: &Core, change: &Change, cause: &Cause) 
             core.store
                 .write(vec![member, Write::Work(ends.clone())])
                 .await?;
+            let pointer = core.store.collecting(&change.env).await?;
+            let other = match &pointer {
+                Some(id) => core.store.wave(id).await?,
+                None => None,
+            };
+            if other.is_none_or(|other| other.state != WaveState::Collecting) {
+                core.store
+                    .collect(&change.env, pointer.as_ref(), &own)
+                    .await?;
+            }
             let still = core.store.wave(&own).await?;
             if still.is_some_and(|wave| wave.state == WaveState::Collecting) {
                 return Ok(Joining {

@@ -116,6 +116,8 @@ struct Story {
     late: bool,
     /// Per wave and package, the rebuilds that were sent.
     sent: BTreeMap<(String, String), BTreeSet<String>>,
+    /// From when on everybody is there.
+    complete: i64,
     seed: u64,
 }
 
@@ -189,7 +191,9 @@ impl Story {
                         );
                     }
                 }
-                self.waits_for_all(&wave, &plan);
+                if wave.opened >= self.complete {
+                    self.waits_for_all(&wave, &plan);
+                }
             }
         }
     }
@@ -353,6 +357,7 @@ async fn one_graph(seed: u64, lateness: bool) -> usize {
         lost: BTreeSet::new(),
         late: false,
         sent: BTreeMap::new(),
+        complete: i64::MAX,
         seed,
     };
     for name in graph.keys() {
@@ -361,6 +366,7 @@ async fn one_graph(seed: u64, lateness: bool) -> usize {
     }
     story.world.end_waves().await;
     let before = waves(&story.world).await.len();
+    story.complete = story.world.time.load(std::sync::atomic::Ordering::SeqCst);
 
     let alone = story.dice.below(2) == 0;
     let names: Vec<&String> = graph.keys().collect();

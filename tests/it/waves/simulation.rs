@@ -36,14 +36,16 @@ enum Mistake {
     RefusalEnds,
     /// Nobody asks who went without a late parent (H6).
     LateForgotten,
-    /// Who waits is read before the event's own write.
-    ReadsFirst,
+    /// What a rebuild is built with is read before its package, not after (H5).
+    StaleWith,
     /// A node is released by the first parent.
     FirstParent,
     /// Work is finished before its follow-ups are durable.
     FinishesFirst,
     /// What is in `open` is not looked at: each try reserves.
     ReservesAgain,
+    /// A reservation that is there is taken for one's own: found by this simulation (H6).
+    OwnForSure,
     /// A node that was skipped is not gone on from when the step is done again.
     SkipsEnd,
 }
@@ -351,10 +353,6 @@ impl Step {
             .into_iter()
             .filter(|child| self.plan(wave, *child).is_some())
             .collect();
-        let early = match self.mistake() {
-            Mistake::ReadsFirst => Some(self.nodes(wave, children.clone()).await),
-            _ => None,
-        };
         let node = self.node(wave, at).await;
         if !node.standing().is_terminal() {
             if self.plan(wave, at).is_some() {
@@ -363,10 +361,7 @@ impl Step {
             return;
         }
         let mut without = BTreeSet::new();
-        let nodes = match early {
-            Some(early) => early,
-            None => self.nodes(wave, children.clone()).await,
-        };
+        let nodes = self.nodes(wave, children.clone()).await;
         let key = self.model.borrow().keys[at].clone();
         let mut waiting = Vec::new();
         for child in children {
@@ -492,18 +487,26 @@ impl Step {
     /// Reserves a rebuild; says whether somebody else decided it.
     async fn release(&mut self, wave: u64, at: usize, plan: &PlanNode) -> bool {
         loop {
+            let stale = match self.mistake() {
+                Mistake::StaleWith => Some(self.with(at).await),
+                _ => None,
+            };
             turn().await;
             let package = self.model.borrow().packages[at].clone();
             let node = self.node(wave, at).await;
             let again = self.mistake() == Mistake::ReservesAgain;
             if let Some(version) = package.open.get(&wave).filter(|_| !again) {
                 self.put(wave, at, *version).await;
-                return false;
+                // Perhaps somebody else's who did not know of every parent yet.
+                return self.mistake() != Mistake::OwnForSure;
             }
             if (node.released.is_some() && !again) || node.standing().is_terminal() {
                 return true;
             }
-            let with = self.with(at).await;
+            let with = match stale {
+                Some(stale) => stale,
+                None => self.with(at).await,
+            };
             turn().await;
             let mut model = self.model.borrow_mut();
             if model.packages[at].seq != package.seq {
@@ -668,13 +671,17 @@ fn schedule(seed: u64, mistake: Mistake) -> Result<usize, String> {
     let mut replicas: Vec<Option<(Item, Pin<Box<dyn Future<Output = ()>>>)>> = vec![None, None];
     let mut deaths = dice.below(6);
     let mut context = Context::from_waker(Waker::noop());
-    let mut turns = 0;
+    // How long one goes on while the other stands still.
+    let patience = [1, 2, 2, 8, 40][dice.below(5)];
+    let (mut which, mut turns) = (0, 0);
     loop {
         turns += 1;
         if turns > 20_000 {
             return Err("it never ends".into());
         }
-        let which = dice.below(2);
+        if dice.below(patience) == 0 {
+            which = 1 - which;
+        }
         if let Some((item, step)) = &mut replicas[which] {
             if deaths > 0 && dice.below(25) == 0 {
                 // It dies here; what it held in memory is gone, its item is done again.
@@ -855,11 +862,12 @@ fn mistakes_are_found() {
     for mistake in [
         Mistake::RefusalEnds,
         Mistake::LateForgotten,
-        Mistake::ReadsFirst,
+        Mistake::StaleWith,
         Mistake::FirstParent,
         Mistake::FinishesFirst,
         Mistake::ReservesAgain,
         Mistake::SkipsEnd,
+        Mistake::OwnForSure,
     ] {
         let found = run(0..20_000, mistake);
         assert!(found.is_err(), "{mistake:?} is not noticed");

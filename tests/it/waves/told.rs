@@ -76,12 +76,8 @@ pub async fn nodes(world: &World, wave: &Wave) -> BTreeMap<NodeKey, (Option<Plan
     }
 }
 
-/// What was sent, as `name@version` of publishes and `name@version env` of promotions, in order.
-pub fn sent(world: &World) -> Vec<String> {
-    sent_since(world, 0)
-}
-
-/// As [`sent`], without the first ones. After a death a rebuild may be sent once more: it counts once.
+/// What was sent after the first ones, in order: `name@version` of publishes, `name@version env` of promotions. After a
+/// death a rebuild may be sent once more: it counts once.
 pub fn sent_since(world: &World, first: usize) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut sent = Vec::new();
