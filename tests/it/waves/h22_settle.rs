@@ -52,6 +52,7 @@ async fn h22_a_train_is_one_wave() {
     let steps = calm.steps();
     for at in (steps..steps + 150).step_by(4) {
         for fault in [Fault::Before(at), Fault::OnceAfter(at)] {
+            eprintln!("{fault:?}");
             let mut world = settling([fault]);
             two_roots(&mut world).await;
             let first = waves(&world).await.len();
