@@ -1,7 +1,9 @@
 //! The command line (design.md 7).
 
+mod client;
 mod import;
 mod migrate;
+mod operate;
 mod serve;
 
 use std::path::PathBuf;
@@ -25,6 +27,18 @@ enum Commands {
     Migrate(migrate::Migrate),
     /// Make known what was published before, from an npm registry or a keyspace of the Node software
     Import(Box<import::Import>),
+    /// Show what posting a change would come to; nothing is written
+    Plan(operate::Plan),
+    /// Say why a package was rebuilt, or was not, or not yet
+    Why(operate::Why),
+    /// List waves, newest first, or show, approve or cancel one
+    Waves(operate::Waves),
+    /// Keep a package, or one dependency of it, from being rebuilt
+    Hold(operate::Hold),
+    /// End a hold; what was held is rebuilt as one wave
+    Unhold(operate::Unhold),
+    /// List what is held
+    Holds(operate::Holds),
     /// Show it at work on Babel's real history: starts the service with stand-in neighbours, on loopback
     Demo(crate::demo::Demo),
 }
@@ -71,6 +85,12 @@ fn run(matches: &ArgMatches) -> Result<ExitCode, Box<dyn std::error::Error>> {
         Commands::Serve(serve) => runtime.block_on(serve.run(&flags)),
         Commands::Migrate(migrate) => runtime.block_on(migrate.run(&flags)),
         Commands::Import(import) => runtime.block_on(import.run(&flags)),
+        Commands::Plan(plan) => runtime.block_on(plan.run()),
+        Commands::Why(why) => Ok(runtime.block_on(why.run())),
+        Commands::Waves(waves) => Ok(runtime.block_on(waves.run())),
+        Commands::Hold(hold) => Ok(runtime.block_on(hold.run())),
+        Commands::Unhold(unhold) => Ok(runtime.block_on(unhold.run())),
+        Commands::Holds(holds) => Ok(runtime.block_on(holds.run())),
         Commands::Demo(demo) => runtime.block_on(demo.run()),
     }
 }

@@ -335,7 +335,8 @@ async fn again(core: &Core, claimed: &Claimed, due: Millis, counted: u32) -> Res
     Ok(Some(work))
 }
 
-/// Sends a dead rebuild once more, at an operator's wish. `None` if it is not dead (H24: a superseded one is refused).
+/// Sends a dead rebuild once more, at an operator's wish. `None` if it is not dead (H24: a superseded one is refused), or if
+/// every wave that waits for it was cancelled.
 pub async fn revive(
     core: &Core,
     name: &PackageName,
@@ -352,6 +353,9 @@ pub async fn revive(
     let Some(rebuild) = rebuild.filter(dead) else {
         return Ok(None);
     };
+    if is_cancelled(core, &rebuild).await? {
+        return Ok(None);
+    }
     let due = core.clock.now();
     let patch = RebuildPatch {
         state: Some(RebuildState::Queued),

@@ -60,7 +60,7 @@ async fn answer(
     mut payload: web::Payload,
 ) -> HttpResponse {
     let read = match env {
-        Ok(env) => read(state, options, request, env, &mut payload).await,
+        Ok(env) => posted_and_deadline(state, options, request, env, &mut payload).await,
         Err(error) => Err(error),
     };
     let accepted = match read {
@@ -74,17 +74,29 @@ async fn answer(
 }
 
 /// Reads and judges everything that the client sent.
-async fn read(
+async fn posted_and_deadline(
     state: &ApiState,
     options: &ServerOptions,
     request: &HttpRequest,
     env: Option<Env>,
     payload: &mut web::Payload,
 ) -> Result<(Posted, Option<Instant>)> {
-    let headers = request.headers();
     let deadline = Query::lenient(request)?
         .wait()?
         .map(|wait| Instant::now() + wait);
+    let posted = read(state, options, request, env, payload).await?;
+    Ok((posted, deadline))
+}
+
+/// Reads and judges the body and its headers; `env` is what the path names.
+pub(super) async fn read(
+    state: &ApiState,
+    options: &ServerOptions,
+    request: &HttpRequest,
+    env: Option<Env>,
+    payload: &mut web::Payload,
+) -> Result<Posted> {
+    let headers = request.headers();
     let key = params::idempotency_key(headers)?;
     params::must_be_json(headers)?;
     let bytes = body(options, request, payload).await?;
@@ -95,18 +107,16 @@ async fn read(
         (None, None) => None,
     };
     let promote = incoming.promotes();
-    Ok((
-        Posted {
-            document: incoming.document,
-            env,
-            promote,
-            key,
-        },
-        deadline,
-    ))
+    Ok(Posted {
+        document: incoming.document,
+        env,
+        promote,
+        key,
+    })
 }
 
-fn environment(state: &ApiState, name: &str) -> Result<Env> {
+/// The environment of that name.
+pub(super) fn environment(state: &ApiState, name: &str) -> Result<Env> {
     let environments = &state.core.rules.environments;
     environments.find(name).cloned().ok_or_else(|| {
         let known: Vec<&str> = environments.iter().map(Env::as_str).collect();
@@ -120,7 +130,7 @@ fn environment(state: &ApiState, name: &str) -> Result<Env> {
 }
 
 /// The body without its attachments.
-async fn body(
+pub(super) async fn body(
     options: &ServerOptions,
     request: &HttpRequest,
     payload: &mut web::Payload,

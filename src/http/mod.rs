@@ -10,8 +10,10 @@
 //! errors   the one shape of every error
 //! unread   refusing a body that is still on its way
 //! change   POST of a change (contract.md 1)
+//! plan     the dry run of a change
 //! wait     `?wait=`: answering when the first level is sent
 //! read     the questions
+//! wave     waves, holds, outcomes, why: what operators ask and say
 //! rebuild  one rebuild, and its retry
 //! health   is it alive, is it ready, what is it doing
 //! body     decodes and counts what a client sends
@@ -24,11 +26,13 @@ pub mod errors;
 pub mod filter;
 mod health;
 mod params;
+mod plan;
 mod read;
 mod rebuild;
 mod route;
 mod server;
 mod unread;
 mod wait;
+mod wave;
 
 pub use server::{ApiState, ServerOptions, serve};

@@ -52,7 +52,7 @@ impl Query {
     }
 
     /// The value of a parameter, if it is given; once.
-    fn get(&self, name: &str) -> Result<Option<&str>> {
+    pub fn get(&self, name: &str) -> Result<Option<&str>> {
         let mut values = self
             .0
             .iter()
@@ -97,6 +97,22 @@ impl Query {
         })
     }
 
+    /// A parameter that is one of a few words, which `words` lists; `None` if not given.
+    pub fn one_of<T>(
+        &self,
+        name: &'static str,
+        read: impl Fn(&str) -> Option<T>,
+        words: &str,
+    ) -> Result<Option<T>> {
+        let Some(text) = self.get(name)? else {
+            return Ok(None);
+        };
+        read(text).map(Some).ok_or_else(|| {
+            let text = format!("{name}: {:?} is not one of {words}", clip(text));
+            ApiError::invalid("invalid_parameter", name, text)
+        })
+    }
+
     /// `wait`: seconds from 0 to 60, fractions too; `None` if not given.
     pub fn wait(&self) -> Result<Option<Duration>> {
         let Some(text) = self.get("wait")? else {
@@ -123,11 +139,16 @@ impl Query {
 
 /// A package's name in a path, decoded already.
 pub fn package(text: &str) -> Result<PackageName> {
+    package_in("package", text)
+}
+
+/// A package's name in a field or parameter.
+pub fn package_in(field: &str, text: &str) -> Result<PackageName> {
     PackageName::parse(text).map_err(|why| {
         ApiError::invalid(
             "invalid_name",
-            "package",
-            format!("package: {:?} is not a package name: it {why}", clip(text)),
+            field,
+            format!("{field}: {:?} is not a package name: it {why}", clip(text)),
         )
     })
 }

@@ -9,8 +9,10 @@ use super::params::Query;
 use super::server::ApiState;
 use crate::dispatch;
 use crate::model::id::RebuildId;
+use crate::model::wave::WaveState;
 use crate::query;
 use crate::query::rebuild::{RebuildView, Standing};
+use crate::store::Store;
 
 type State = web::Data<ApiState>;
 
@@ -47,15 +49,33 @@ pub async fn retry(
         let found = query::rebuild::rebuild(store, &id)
             .await?
             .ok_or_else(not_found)?;
-        return Err(refused(&found));
+        return Err(refused(&found, is_cancelled(store, &found).await?));
     };
     state.inbox.put(vec![work]);
     tracing::info!(rebuild.id = %id, package = %index.name, version = %index.key.version, "retried by hand");
     Ok(ok(&json!({"ok": true, "id": id})))
 }
 
-fn refused(found: &RebuildView) -> ApiError {
+/// Whether every wave that waits for it was cancelled.
+async fn is_cancelled(store: &dyn Store, found: &RebuildView) -> Result<bool> {
+    for wave in found.made.iter().flat_map(|made| &made.waves) {
+        let wave = store.wave(wave).await?;
+        if wave.is_none_or(|wave| wave.state != WaveState::Cancelled) {
+            return Ok(false);
+        }
+    }
+    Ok(found.made.is_some())
+}
+
+fn refused(found: &RebuildView, cancelled: bool) -> ApiError {
     let why = match found.progress.state {
+        Standing::Dead if cancelled => {
+            let text = format!(
+                "{}@{} is not sent again: its wave was cancelled",
+                found.package, found.version
+            );
+            return ApiError::new(StatusCode::CONFLICT, "wave_cancelled", text);
+        }
         // Another request retried it between the two reads, or in this very moment.
         Standing::Dead => "it is being retried already".to_owned(),
         Standing::Queued | Standing::Sending => {

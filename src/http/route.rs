@@ -49,6 +49,22 @@ where
         .default_service(refuse("POST"))
 }
 
+/// A route that answers PUT and DELETE.
+pub fn put_delete<F, A, G, B>(path: &str, put: F, delete: G) -> Resource
+where
+    F: Handler<A>,
+    A: FromRequest + 'static,
+    F::Output: Responder + 'static,
+    G: Handler<B>,
+    B: FromRequest + 'static,
+    G::Output: Responder + 'static,
+{
+    web::resource(path)
+        .route(web::put().to(put))
+        .route(web::delete().to(delete))
+        .default_service(refuse("PUT, DELETE"))
+}
+
 fn refuse(allow: &'static str) -> actix_web::Route {
     web::route()
         .to(move |rest: web::Payload| async move { refused(&ApiError::method(allow), rest).await })

@@ -8,8 +8,8 @@ use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::{App, HttpServer, web};
 use tokio_util::sync::CancellationToken;
 
-use super::route::{get, package, post};
-use super::{change, health, read, rebuild, route};
+use super::route::{get, package, post, put_delete};
+use super::{change, health, plan, read, rebuild, route, wave};
 use crate::dispatch::worker::Inbox;
 use crate::ingest::Core;
 
@@ -111,6 +111,8 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(post("/v2/change/{env}", change::to_environment))
         .service(post("/change/{env}", change::to_environment))
         .service(post("/change", change::anywhere))
+        .service(post("/plan/{env}", plan::for_environment))
+        .service(post("/plan", plan::anywhere))
         .service(get("/healthcheck", health::alive))
         .service(get("/healthcheck.html", health::alive))
         .service(get("/livez", health::alive))
@@ -123,6 +125,19 @@ fn routes(config: &mut web::ServiceConfig) {
         ))
         .service(get("/changes", read::changes))
         .service(get("/changes/{id}", read::change))
+        .service(post("/changes/{id}/replay", wave::replay))
+        .service(get("/waves", wave::waves))
+        .service(get("/waves/{id}", wave::wave_by_id))
+        .service(post("/waves/{id}/approve", wave::approve))
+        .service(post("/waves/{id}/cancel", wave::cancel))
+        .service(post("/outcomes", wave::outcome))
+        .service(get("/holds", wave::holds))
+        .service(put_delete(
+            concat!("/holds/", package!()),
+            wave::hold,
+            wave::unhold,
+        ))
+        .service(get(concat!("/why/", package!()), wave::why))
         .service(get("/packages", read::packages))
         .service(get(
             concat!("/packages/", package!(), "/versions"),
@@ -141,6 +156,7 @@ fn routes(config: &mut web::ServiceConfig) {
             read::lines,
         ))
         .service(get(concat!("/packages/", package!()), read::package))
+        .service(post("/rebuilds", wave::by_hand))
         .service(get("/rebuilds/{id}", rebuild::rebuild))
         .service(post("/rebuilds/{id}/retry", rebuild::retry));
 }

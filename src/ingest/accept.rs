@@ -30,9 +30,20 @@ pub struct Accepted {
     pub work: Work,
 }
 
-/// Makes a change durable. What it is: a *publish* if it is in the first environment and `__published` is true, or if
-/// nothing names an environment (that is npm's own publish); else a promotion (design.md 2).
+/// Makes a change durable.
 pub async fn accept(core: &Core, posted: &Posted) -> Result<Accepted> {
+    let (change, json) = judge(core, posted);
+    let work = Work::plan(&change.id, &change.digest, &change.name, change.accepted);
+    core.store.accept(&change, &json, &work).await?;
+    Ok(Accepted {
+        id: change.id,
+        work,
+    })
+}
+
+/// What a posted change is, and the bytes of its document. It is a *publish* if it is in the first environment and
+/// `__published` is true, or if nothing names an environment (that is npm's own publish); else a promotion (design.md 2).
+pub(super) fn judge(core: &Core, posted: &Posted) -> (Change, Vec<u8>) {
     let document = &posted.document;
     let first = core.rules.environments.first();
     let env = posted.env.as_ref().unwrap_or(first);
@@ -55,21 +66,18 @@ pub async fn accept(core: &Core, posted: &Posted) -> Result<Accepted> {
         }
         (Kind::Promotion, None) => ChangeId::of_promotion(),
     };
-    let now = core.clock.now();
     let change = Change {
-        id: id.clone(),
+        id,
         kind,
         env: env.clone(),
         name: document.name.clone(),
         version: document.version.clone(),
         tag: document.tag.clone(),
         promote: posted.promote,
-        digest: digest.clone(),
+        digest,
         key: posted.key.clone(),
-        accepted: now,
+        accepted: core.clock.now(),
         planned: None,
     };
-    let work = Work::plan(&id, &digest, &document.name, now);
-    core.store.accept(&change, &json, &work).await?;
-    Ok(Accepted { id, work })
+    (change, json)
 }

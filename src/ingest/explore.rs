@@ -6,7 +6,8 @@ use super::wave::published;
 use super::{AT_ONCE, Core, Result, packages};
 use crate::graph::{Affected, Explorer, Origin, Questions, Seed, Step};
 use crate::model::name::PackageName;
-use crate::store::{Dependent, Want};
+use crate::semver::Version;
+use crate::store::{Dependent, Projection, Want};
 
 /// How many dependents are read at a time.
 const PAGE: usize = 500;
@@ -17,22 +18,38 @@ pub(super) async fn explore(
     origins: Vec<Origin>,
     seeds: Vec<Seed>,
 ) -> Result<Affected> {
+    explore_after(core, origins, seeds, &[]).await
+}
+
+/// The same as it will be once these projections are written.
+pub(super) async fn explore_after(
+    core: &Core,
+    origins: Vec<Origin>,
+    seeds: Vec<Seed>,
+    written: &[Projection],
+) -> Result<Affected> {
     let mut explorer = Explorer::new(core.rules.increment, origins, seeds);
     loop {
         match explorer.step() {
             Step::Done(affected) => return Ok(affected),
-            Step::Ask(questions) => answer(core, &mut explorer, questions).await?,
+            Step::Ask(questions) => answer(core, &mut explorer, questions, written).await?,
         }
     }
 }
 
-async fn answer(core: &Core, explorer: &mut Explorer, questions: Questions) -> Result<()> {
+async fn answer(
+    core: &Core,
+    explorer: &mut Explorer,
+    questions: Questions,
+    written: &[Projection],
+) -> Result<()> {
     let lists = stream::iter(questions.dependents).map(async |parent| {
         let all = dependents(core, &parent).await?;
         Result::Ok((parent, all))
     });
     let mut lists = lists.buffer_unordered(AT_ONCE);
-    while let Some((parent, all)) = lists.try_next().await? {
+    while let Some((parent, mut all)) = lists.try_next().await? {
+        with_dependents(&parent, &mut all, written);
         explorer.tell_dependents(&parent, all);
     }
 
@@ -41,7 +58,8 @@ async fn answer(core: &Core, explorer: &mut Explorer, questions: Questions) -> R
         Result::Ok((parent, dependent, all))
     });
     let mut ranges = ranges.buffer_unordered(AT_ONCE);
-    while let Some((parent, dependent, all)) = ranges.try_next().await? {
+    while let Some((parent, dependent, mut all)) = ranges.try_next().await? {
+        with_ranges((&parent, &dependent), &mut all, written);
         explorer.tell_ranges(&parent, &dependent, all);
     }
 
@@ -60,6 +78,44 @@ async fn answer(core: &Core, explorer: &mut Explorer, questions: Questions) -> R
         explorer.tell_state(&base, &state, &published);
     }
     Ok(())
+}
+
+/// Puts what will be written into a list of dependents.
+fn with_dependents(of: &PackageName, all: &mut Vec<Dependent>, written: &[Projection]) {
+    for one in written {
+        let Projection::Dependent { parent, row } = one else {
+            continue;
+        };
+        if parent == of {
+            match all.binary_search_by(|there| there.dependent.cmp(&row.dependent)) {
+                Ok(at) => all[at] = row.clone(),
+                Err(at) => all.insert(at, row.clone()),
+            }
+        }
+    }
+}
+
+/// Puts what will be written into a list of ranges.
+fn with_ranges(
+    of: (&PackageName, &PackageName),
+    all: &mut Vec<(String, Version)>,
+    written: &[Projection],
+) {
+    for one in written {
+        let Projection::Range {
+            parent,
+            dependent,
+            range,
+            version,
+        } = one
+        else {
+            continue;
+        };
+        if (parent, dependent) == of {
+            all.retain(|(there, _)| there != range);
+            all.push((range.clone(), version.clone()));
+        }
+    }
 }
 
 /// All dependents of a package, a page at a time.

@@ -9,11 +9,12 @@
 
 mod accept;
 mod another;
-#[allow(dead_code, reason = "waves call it when they are planned")]
+mod dry;
 mod explore;
 mod import;
 mod promotion;
 mod publish;
+mod replay;
 mod waiting;
 pub mod wave;
 
@@ -24,7 +25,9 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 pub use accept::{Accepted, Posted, accept};
 pub use another::{another, successors};
+pub use dry::{Foreseen, ForeseenNode, dry_run};
 pub use import::{Elsewhere, Imported, Pair, import, lines as import_lines, pair as import_pair};
+pub use replay::{replay, waves as waves_of_change};
 
 use crate::model::change::{Change, Planned, Verdict};
 use crate::model::document::Document;
@@ -214,7 +217,15 @@ pub async fn handle(core: &Core, item: &Work) -> Result<Handled> {
         Job::Advance { wave, key } => {
             let mut outcome = Outcome::default();
             let mut parents = Parents::default();
-            wave::advance(core, &mut parents, wave, key, None, &mut outcome).await?;
+            wave::advance(
+                core,
+                &mut parents,
+                wave,
+                std::slice::from_ref(key),
+                None,
+                &mut outcome,
+            )
+            .await?;
             handled.work = outcome.work;
         }
         Job::Tick { wave } => {

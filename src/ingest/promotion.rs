@@ -100,7 +100,7 @@ pub(super) async fn plan(
             core,
             &mut parents,
             wave,
-            &key,
+            std::slice::from_ref(&key),
             Some(&change.id),
             &mut outcome,
         )
@@ -109,7 +109,7 @@ pub(super) async fn plan(
     Ok(outcome)
 }
 
-fn promoted<'a>(change: &'a Change, wave: &'a WaveId) -> Promoted<'a> {
+pub(super) fn promoted<'a>(change: &'a Change, wave: &'a WaveId) -> Promoted<'a> {
     Promoted {
         change: &change.id,
         wave,
@@ -163,18 +163,7 @@ async fn own_wave(
     let mut pairs = vec![NodeKey::pair(&change.name, &change.version)];
     pairs.extend(closure.nodes.iter().map(|node| node.key.clone()));
     let pending_on = wave::open_waves(core, &pairs).await?;
-    let lower = closure.lower.iter().map(|(line, pair, by)| Decision {
-        parent: line.parent.clone(),
-        parent_version: line.version.clone(),
-        base: pair.version.clone(),
-        ..decide::decision(
-            &promoted(change, id),
-            &pair.package,
-            Reason::SupersededInPromotion { by: by.clone() },
-            Vec::new(),
-        )
-    });
-    let lower: Vec<Decision> = lower.collect();
+    let lower = lower(&promoted(change, id), &closure.lower);
     write_decisions(core, change, &lower).await?;
     outcome.skips += u32::try_from(lower.len()).unwrap_or(u32::MAX);
     if closure.nodes.is_empty() && pending_on.is_empty() {
@@ -193,6 +182,22 @@ async fn own_wave(
     let (_, tick) = wave::open(core, opening, closure.nodes).await?;
     outcome.work.push(tick);
     Ok(())
+}
+
+/// A skip for every pair that a higher version of the same package replaces (H23).
+pub(super) fn lower(change: &Promoted<'_>, pairs: &[(Cause, NodeKey, Version)]) -> Vec<Decision> {
+    let skip = |(line, pair, by): &(Cause, NodeKey, Version)| Decision {
+        parent: line.parent.clone(),
+        parent_version: line.version.clone(),
+        base: pair.version.clone(),
+        ..decide::decision(
+            change,
+            &pair.package,
+            Reason::SupersededInPromotion { by: by.clone() },
+            Vec::new(),
+        )
+    };
+    pairs.iter().map(skip).collect()
 }
 
 /// Confirms the rebuild that the change is the notice of, once; finds it again after a crash.
@@ -250,7 +255,7 @@ async fn enter(core: &Core, change: &Change) -> Result<u32> {
 
 /// When the last of what a promotion decided was accepted by the build service or ended; `None` while something is
 /// still to be sent, or while the promotion itself is not planned.
-async fn ended(core: &Core, promotion: &Promotion) -> Result<Option<Millis>> {
+pub(super) async fn ended(core: &Core, promotion: &Promotion) -> Result<Option<Millis>> {
     let Some(change) = core.store.change(&promotion.change).await? else {
         return Ok(Some(promotion.at));
     };
@@ -283,37 +288,43 @@ async fn ended(core: &Core, promotion: &Promotion) -> Result<Option<Millis>> {
     }
 }
 
-/// A skip for every dependent that is not in the line (rule 12).
+/// Keeps a skip for every dependent that is not in the line (rule 12).
 async fn skip_the_others(core: &Core, change: &Promoted<'_>, outcome: &mut Outcome) -> Result<()> {
     let mut after: Option<PackageName> = None;
     loop {
-        let page = core
-            .store
-            .dependents(change.name, after.as_ref(), PAGE)
-            .await?;
-        let (Some(first), Some(last)) = (page.first(), page.last()) else {
-            return Ok(());
-        };
-        let in_line = line_between(core, change, &first.dependent, &last.dependent).await?;
-        let skips: Vec<Decision> = page
-            .iter()
-            .filter(|edge| edge.range.is_some() && !in_line.contains_key(&edge.dependent))
-            .map(|edge| {
-                decide::decision(
-                    change,
-                    &edge.dependent,
-                    Reason::NotInReleaseLine,
-                    Vec::new(),
-                )
-            })
-            .collect();
+        let (skips, next) = the_others(core, change, after.as_ref()).await?;
         keep(core, change.change, &skips).await?;
         outcome.skips += u32::try_from(skips.len()).unwrap_or(u32::MAX);
-        if page.len() < PAGE {
+        if next.is_none() {
             return Ok(());
         }
-        after = Some(last.dependent.clone());
+        after = next;
     }
+}
+
+/// Skips of a page of dependents, and after whom the next page begins.
+pub(super) type Skips = (Vec<Decision>, Option<PackageName>);
+
+/// Those of a page of dependents that are not in the line.
+pub(super) async fn the_others(
+    core: &Core,
+    change: &Promoted<'_>,
+    after: Option<&PackageName>,
+) -> Result<Skips> {
+    let page = core.store.dependents(change.name, after, PAGE).await?;
+    let (Some(first), Some(last)) = (page.first(), page.last()) else {
+        return Ok((Vec::new(), None));
+    };
+    let in_line = line_between(core, change, &first.dependent, &last.dependent).await?;
+    let skips = page
+        .iter()
+        .filter(|edge| edge.range.is_some() && !in_line.contains_key(&edge.dependent))
+        .map(|edge| {
+            let reason = Reason::NotInReleaseLine;
+            decide::decision(change, &edge.dependent, reason, Vec::new())
+        });
+    let full = page.len() == PAGE;
+    Ok((skips.collect(), full.then(|| last.dependent.clone())))
 }
 
 /// The entries of the change's line from `first` to `last`.
@@ -342,45 +353,55 @@ async fn line_between(
     }
 }
 
-/// A skip for every dependent that has no version to go with one that has no line (rule 12, `promote_without_line`).
+/// Keeps a skip for every dependent that has no version to go with one that has no line (rule 12,
+/// `promote_without_line`).
 async fn skip_who_admits_nothing(
     core: &Core,
     change: &Promoted<'_>,
     origin: &Cause,
     outcome: &mut Outcome,
 ) -> Result<()> {
-    let of = NodeKey::pair(change.name, change.version);
     let mut after: Option<PackageName> = None;
     loop {
-        let page = core
-            .store
-            .dependents(change.name, after.as_ref(), PAGE)
-            .await?;
-        let mut skips = Vec::new();
-        for edge in &page {
-            let reason = if edge.range.is_none() {
-                Reason::NoLongerDepends
-            } else {
-                let from = origin.origin.as_ref();
-                match wave::highest(core, &of, change.version, from, &edge.dependent).await? {
-                    Some(_) => continue,
-                    None => Reason::OutOfRange,
-                }
-            };
-            skips.push(decide::decision(
-                change,
-                &edge.dependent,
-                reason,
-                Vec::new(),
-            ));
-        }
+        let (skips, next) = who_admits_nothing(core, change, origin, after.as_ref()).await?;
         keep(core, change.change, &skips).await?;
         outcome.skips += u32::try_from(skips.len()).unwrap_or(u32::MAX);
-        match page.last() {
-            Some(last) if page.len() == PAGE => after = Some(last.dependent.clone()),
-            _ => return Ok(()),
+        if next.is_none() {
+            return Ok(());
         }
+        after = next;
     }
+}
+
+/// Those of a page of dependents that have no version to go with one that has no line.
+pub(super) async fn who_admits_nothing(
+    core: &Core,
+    change: &Promoted<'_>,
+    origin: &Cause,
+    after: Option<&PackageName>,
+) -> Result<Skips> {
+    let of = NodeKey::pair(change.name, change.version);
+    let page = core.store.dependents(change.name, after, PAGE).await?;
+    let mut skips = Vec::new();
+    for edge in &page {
+        let reason = if edge.range.is_none() {
+            Reason::NoLongerDepends
+        } else {
+            let from = origin.origin.as_ref();
+            match wave::highest(core, &of, change.version, from, &edge.dependent).await? {
+                Some(_) => continue,
+                None => Reason::OutOfRange,
+            }
+        };
+        skips.push(decide::decision(
+            change,
+            &edge.dependent,
+            reason,
+            Vec::new(),
+        ));
+    }
+    let last = page.last().filter(|_| page.len() == PAGE);
+    Ok((skips, last.map(|last| last.dependent.clone())))
 }
 
 async fn write_decisions(core: &Core, change: &Change, decisions: &[Decision]) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::model::edge::{Edge, EdgeRange};
 use crate::model::id::{ChangeId, WaveId};
 use crate::model::name::PackageName;
 use crate::model::package::{
-    Cause, Facts, Kind, Millis, PackageState, RebuildState, RowKey, Stamp,
+    Cause, Facts, Kind, Millis, PackageState, Rebuild, RebuildState, RowKey, Stamp,
 };
 use crate::model::wave::Start;
 use crate::plan::Confirm;
@@ -45,14 +45,7 @@ pub(super) async fn plan(
     let edges = publish::edge_projections(&state, described, &facts);
     project(core, facts.stamp, edges).await?;
 
-    let answered = state
-        .row(&RowKey::publish(&described.version))
-        .and_then(|row| row.rebuild.as_ref())
-        .filter(|rebuild| {
-            rebuild.state == RebuildState::Published
-                && rebuild.confirmed_by.as_ref() == Some(&change.id)
-        })
-        .cloned();
+    let answered = answered(&state, change);
     let waves: Vec<WaveId> = match &answered {
         Some(rebuild) => rebuild.waves.iter().cloned().collect(),
         None => Vec::new(),
@@ -132,6 +125,19 @@ pub(super) async fn plan(
     Ok(outcome)
 }
 
+/// The rebuild that the publish is the notice of.
+pub(super) fn answered(state: &PackageState, change: &Change) -> Option<Rebuild> {
+    let rebuild = state
+        .row(&RowKey::publish(&change.version))?
+        .rebuild
+        .as_ref();
+    let is_notice = |rebuild: &&Rebuild| {
+        rebuild.state == RebuildState::Published
+            && rebuild.confirmed_by.as_ref() == Some(&change.id)
+    };
+    rebuild.filter(is_notice).cloned()
+}
+
 /// What follows in the waves that the version is a node of.
 async fn go_on(
     core: &Core,
@@ -171,7 +177,15 @@ async fn go_on(
     outcome.work.extend(sends);
     if node.is_some() {
         for wave in waves {
-            wave::advance(core, parents, wave, &key, Some(&change.id), outcome).await?;
+            wave::advance(
+                core,
+                parents,
+                wave,
+                std::slice::from_ref(&key),
+                Some(&change.id),
+                outcome,
+            )
+            .await?;
         }
     }
     Ok(())
@@ -239,12 +253,16 @@ async fn own_wave(
         outcome.work.push(tick);
     }
     let key = NodeKey::package(&cause.parent);
-    wave::advance(core, parents, &id, &key, Some(&change.id), outcome).await
+    wave::advance(core, parents, &id, &[key], Some(&change.id), outcome).await
 }
 
 /// The open waves in which a publish by hand takes the place of a node (rule 14, H10): its rebuild was not sent yet and is
 /// superseded by this one; or it was to be released, and this version was built with all that it waited for.
-async fn places(core: &Core, described: &Described, facts: &Facts) -> Result<Vec<WaveId>> {
+pub(super) async fn places(
+    core: &Core,
+    described: &Described,
+    facts: &Facts,
+) -> Result<Vec<WaveId>> {
     let mut asked: BTreeSet<WaveId> = BTreeSet::new();
     for index in core
         .store
@@ -280,7 +298,7 @@ async fn places(core: &Core, described: &Described, facts: &Facts) -> Result<Vec
 
 /// The change that handled this publish so long ago that what came of it may be forgotten by now: nothing would tell
 /// which dependents were rebuilt then (H19).
-fn long_ago(core: &Core, change: &Change, facts: &Facts) -> Option<ChangeId> {
+pub(super) fn long_ago(core: &Core, change: &Change, facts: &Facts) -> Option<ChangeId> {
     let half = Millis::try_from(core.rules.retain.as_millis() / 2).unwrap_or(Millis::MAX);
     let first = facts.noticed?;
     (change.accepted.saturating_sub(first) > half)
@@ -300,7 +318,7 @@ pub(super) async fn project(core: &Core, stamp: Stamp, projections: Vec<Projecti
 }
 
 /// What a publish is whose version another publish noticed, or that is known under `latest` without a notice.
-fn verdict_of_repeat(change: &Change, facts: &Facts) -> Verdict {
+pub(super) fn verdict_of_repeat(change: &Change, facts: &Facts) -> Verdict {
     match (&facts.notice, &change.tag) {
         (None, Some(tag)) => Verdict::Tagged { tag: tag.clone() },
         (noticed_by, _) => Verdict::Duplicate {
@@ -363,18 +381,7 @@ async fn settle(
     if facts.attach.is_some() {
         return Ok((state, facts));
     }
-    let others: Vec<_> = described
-        .edges
-        .iter()
-        .filter(|edge| edge.parent != described.name)
-        .collect();
-    parents.foresee(core, &others).await?;
-    let mut with = BTreeMap::new();
-    for edge in &others {
-        if let Some(version) = parents.highest(core, &edge.parent, &edge.range).await? {
-            with.insert(edge.parent.clone(), version);
-        }
-    }
+    let with = built_with(core, parents, described).await?;
     let (lines, own) = match (&described.tag, waves) {
         (Some(_), _) => (BTreeMap::new(), None),
         (None, None) => with_lines(core, described, &with).await?,
@@ -417,6 +424,27 @@ async fn settle(
         }
     }
     Err(contention(&described.name))
+}
+
+/// Per managed parent, the highest version that it has and this one admits.
+pub(super) async fn built_with(
+    core: &Core,
+    parents: &mut Parents,
+    described: &Described,
+) -> Result<BTreeMap<PackageName, Version>> {
+    let others: Vec<_> = described
+        .edges
+        .iter()
+        .filter(|edge| edge.parent != described.name)
+        .collect();
+    parents.foresee(core, &others).await?;
+    let mut with = BTreeMap::new();
+    for edge in &others {
+        if let Some(version) = parents.highest(core, &edge.parent, &edge.range).await? {
+            with.insert(edge.parent.clone(), version);
+        }
+    }
+    Ok(with)
 }
 
 /// The lines that a version could go with, and what its own package says of them; nothing if there are none.

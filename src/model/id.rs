@@ -99,6 +99,19 @@ impl From<&ChangeId> for WaveId {
 }
 
 impl WaveId {
+    /// The wave of a rebuild by hand: with an `Idempotency-Key` the same each time, else a new one.
+    pub fn by_hand(package: &PackageName, key: Option<&str>) -> Self {
+        let Some(key) = key else {
+            return Self(format!("b-{}", uuid::Uuid::now_v7().simple()));
+        };
+        let mut hash = Sha256::new();
+        for part in ["by hand", package.as_str(), key] {
+            hash.update(part.as_bytes());
+            hash.update(b"\0");
+        }
+        Self(format!("b-{}", hex(&hash.finalize()[..16])))
+    }
+
     /// The one wave that brings a version of a late parent to those of a wave that went without it (H6).
     pub fn late_parent(wave: &Self, parent: &PackageName, version: &Version) -> Self {
         let mut hash = Sha256::new();

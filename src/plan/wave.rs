@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use crate::model::decision::Reason;
 use crate::model::name::PackageName;
-use crate::model::package::{Cause, Facts};
-use crate::model::wave::{Node, NodeKey, PlanNode, Standing};
+use crate::model::package::{Cause, Facts, Millis};
+use crate::model::wave::{Hold, Node, NodeKey, PlanNode, Standing};
 use crate::semver::Version;
 
 /// What a node that waits comes to.
@@ -81,6 +81,20 @@ pub fn went_without(
                     .is_none_or(|built_with| built_with < version)
             }),
     }
+}
+
+/// The hold that keeps a node from being rebuilt; those on one edge only take that parent from its causes, unless no
+/// other is left (rule 17).
+pub fn held(holds: Vec<Hold>, causes: &mut Vec<Cause>, now: Millis) -> Option<Hold> {
+    let mut holds = holds.into_iter().filter(|hold| hold.holds(now));
+    holds.find(|hold| match &hold.parent {
+        None => true,
+        Some(parent) => {
+            let before = causes.len();
+            causes.retain(|cause| cause.parent != *parent);
+            causes.is_empty() && before > 0
+        }
+    })
 }
 
 /// What a published version says about whether it includes these parent versions already.

@@ -11,7 +11,7 @@ use crate::model::change::{Change, Verdict};
 use crate::model::decision::{Decision, Reason};
 use crate::model::id::{ChangeId, RebuildId, WaveId};
 use crate::model::name::PackageName;
-use crate::model::package::{Kind, Millis};
+use crate::model::package::{Cause, Kind, Millis};
 use crate::semver::Version;
 use crate::store::{Result, Store};
 
@@ -124,6 +124,9 @@ pub struct Inputs {
     pub top: Option<Version>,
     /// The version that the rebuild is made from.
     pub base: Option<Version>,
+    /// The other parents of the wave that it is rebuilt for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Cause>,
     /// The environment.
     pub env: String,
     /// The wave.
@@ -206,7 +209,8 @@ pub async fn change(
             progress: progresses.remove(&id),
             id,
         });
-        view(decision, rebuild)
+        let rebuilt = decision.is_rebuild();
+        view(decision, rebuilt, rebuild)
     });
     Ok(Some(ChangeDetail {
         change: change.into(),
@@ -214,18 +218,19 @@ pub async fn change(
     }))
 }
 
-fn view(decision: Decision, rebuild: Option<DecidedRebuild>) -> DecisionView {
+/// A decision as it is shown. `rebuilt`: whether something is sent, also where it has no id yet.
+pub(super) fn view(
+    decision: Decision,
+    rebuilt: bool,
+    rebuild: Option<DecidedRebuild>,
+) -> DecisionView {
     let sentence = sentence::decision(&decision);
     let flag = |flag| FlagView {
         sentence: sentence::flag(&flag),
         flag,
     };
     DecisionView {
-        decision: if decision.is_rebuild() {
-            "rebuild"
-        } else {
-            "skip"
-        },
+        decision: if rebuilt { "rebuild" } else { "skip" },
         reason: decision.reason.code(),
         sentence,
         inputs: Inputs {
@@ -234,6 +239,7 @@ fn view(decision: Decision, rebuild: Option<DecidedRebuild>) -> DecisionView {
             range: decision.range,
             top: decision.top,
             base: decision.base,
+            also: decision.also,
             env: decision.env.as_str().to_owned(),
             wave: decision.wave,
             more: more(&decision.reason),

@@ -11,18 +11,28 @@
 //! line      one release line in the warehouse's shape (contract.md 6)
 //! change    changes and their decisions
 //! rebuild   rebuilds and their attempts
+//! plan      what a change would come to
+//! wave      waves and their packages
+//! hold      what is not to be rebuilt now
+//! stale     what a package was not built with yet
+//! why       why a package was or was not rebuilt
 //! ```
 //!
 //! Only managed packages appear: one that is merely named in somebody's `dependencies` is answered like one that does not
 //! exist (rule 3).
 
 pub mod change;
+pub mod hold;
 pub mod line;
 pub mod package;
 pub mod page;
+pub mod plan;
 pub mod rebuild;
 pub mod sentence;
+pub mod stale;
 pub mod time;
+pub mod wave;
+pub mod why;
 
 use crate::model::name::PackageName;
 use crate::model::package::PackageState;

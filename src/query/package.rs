@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::page::{self, Page};
+use super::stale::{self, Stale};
 use super::time::Time;
 use super::{managed, state};
 use crate::model::env::Environments;
@@ -33,6 +34,10 @@ pub struct PackageView {
     pub environments: BTreeMap<String, Version>,
     /// The versions that are reserved for a wave and not yet published.
     pub reserved: Vec<Reserved>,
+    /// Whether a parent has a version that the highest version lets in and was not built with.
+    pub stale: bool,
+    /// Since when, and because of which parents' versions; `null` if it is not stale.
+    pub stale_because: Option<Stale>,
     /// The first page of its dependents.
     pub dependents: Page<DependentView>,
 }
@@ -175,6 +180,7 @@ pub async fn package(
             promoted.insert(env.as_str().to_owned(), latest.version);
         }
     }
+    let stale_because = stale::stale(store, name).await?;
     let (highest, highest_origin) = state
         .top
         .map_or((None, None), |top| (Some(top.version), top.origin));
@@ -191,6 +197,8 @@ pub async fn package(
             .into_iter()
             .map(|(wave, version)| Reserved { version, wave })
             .collect(),
+        stale: stale_because.is_some(),
+        stale_because,
         dependents: list_dependents(store, name, None, limit).await?,
     }))
 }

@@ -8,14 +8,14 @@ use crate::graph::{self, Role};
 use crate::model::decision::{Decision, Reason};
 use crate::model::edge::EdgeRange;
 use crate::model::env::Env;
-use crate::model::id::RebuildId;
+use crate::model::id::{ChangeId, RebuildId, WaveId};
 use crate::model::name::PackageName;
 use crate::model::package::{Cause, Millis, Rebuild, RebuildState, RowKey};
 use crate::model::wave::{Node, NodeKey, PlanNode, Standing, Start};
 use crate::plan::promotion::{self as decide, Pair, Promoted};
 use crate::plan::{WithoutLine, rebuild};
 use crate::semver::Version;
-use crate::store::{Committed, Promotion, Want, Write};
+use crate::store::{Committed, PackageCommit, Promotion, Want, Write};
 
 /// How many pairs are read at a time.
 const PAGE: usize = 500;
@@ -200,7 +200,7 @@ pub(in super::super) async fn highest(
 }
 
 /// What is known of a promoted version that pairs are sent on behalf of.
-struct Behalf {
+pub(in super::super) struct Behalf {
     /// Which promotion of it this is.
     generation: u32,
     /// What the environment before got with it, for drift (rule 13).
@@ -213,12 +213,65 @@ struct Behalf {
 
 /// Whether the rebuild that a pair waits for is its own or was under way.
 #[derive(PartialEq, Eq)]
-enum Started {
+pub(in super::super) enum Started {
     New,
     Joined,
 }
 
-type Sent = (RowKey, Rebuild, Started);
+pub(in super::super) type Sent = (RowKey, Rebuild, Started);
+
+/// On whose behalf, and where to, pairs are sent.
+pub(in super::super) struct Sending<'a> {
+    pub core: &'a Core,
+    pub change: &'a ChangeId,
+    pub wave: &'a WaveId,
+    pub env: &'a Env,
+    pub promote: bool,
+}
+
+/// What a pair comes to.
+pub(in super::super) enum Judged {
+    /// Nothing is sent.
+    Skip(Decision),
+    /// Decided in this wave before: what follows may not be there.
+    There(Decision, Box<Sent>),
+    /// This batch sends it, or joins what is under way.
+    Commit(Box<(PackageCommit, Decision, Sent)>),
+}
+
+impl Behalf {
+    /// Of a version whose promotion to that environment is the latest, as it is for a wave that has just sent it.
+    pub(in super::super) async fn of_latest(
+        core: &Core,
+        env: &Env,
+        parent: &NodeKey,
+    ) -> Result<Self> {
+        Ok(Self {
+            generation: 0,
+            before: before(core, env, parent).await?,
+            later: BTreeMap::new(),
+            promotions: Vec::new(),
+        })
+    }
+}
+
+/// What the environment before got with a version.
+async fn before(
+    core: &Core,
+    env: &Env,
+    parent: &NodeKey,
+) -> Result<Option<(Env, BTreeMap<PackageName, Version>)>> {
+    Ok(
+        match (core.rules.environments.before(env), &parent.version) {
+            (Some(before), Some(version)) => {
+                let store = &core.store;
+                let entries = store.promotion_entries(&parent.package, version, before);
+                Some((before.clone(), entries.await?))
+            }
+            _ => None,
+        },
+    )
+}
 
 impl Step<'_> {
     /// Looks at a page of the line of a node; returns where the next page begins.
@@ -398,13 +451,7 @@ impl Step<'_> {
                 later.entry(dependent).or_insert(version);
             }
         }
-        let before = match (core.rules.environments.before(env), &parent.version) {
-            (Some(before), Some(version)) => {
-                let entries = core.store.promotion_entries(name, version, before).await?;
-                Some((before.clone(), entries))
-            }
-            _ => None,
-        };
+        let before = before(core, env, parent).await?;
         Ok(Behalf {
             generation,
             before,
@@ -413,13 +460,12 @@ impl Step<'_> {
         })
     }
 
-    fn promoted<'b>(&'b self, line: &'b NodeKey, version: &'b Version) -> Promoted<'b> {
-        Promoted {
+    fn sending(&self) -> Sending<'_> {
+        Sending {
+            core: self.core,
             change: &self.change,
             wave: &self.wave.id,
             env: &self.wave.env,
-            name: &line.package,
-            version,
             promote: self.wave.promote,
         }
     }
@@ -431,104 +477,21 @@ impl Step<'_> {
         line: &NodeKey,
         behalf: &Behalf,
     ) -> Result<(Decision, Option<Sent>)> {
-        let core = self.core;
-        let (dependent, version) = (&plan.key.package, &plan.base);
-        let of_line = line.version.clone().unwrap_or_else(|| version.clone());
-        let promoted = self.promoted(line, &of_line);
-        let also: Vec<Cause> = parents
-            .iter()
-            .skip(1)
-            .filter_map(|parent| {
-                Some(Cause {
-                    parent: parent.package.clone(),
-                    version: parent.version.clone()?,
-                    origin: None,
-                })
-            })
-            .collect();
-        let skip = |reason| Decision {
-            also: also.clone(),
-            ..decide::decision(&promoted, dependent, reason, Vec::new())
-        };
-        if let Some(by) = behalf.later.get(dependent).filter(|by| *by != version) {
-            return Ok((skip(Reason::SupersededInPromotion { by: by.clone() }), None));
-        }
-        let has_line = core.store.line(&line.package, &of_line).await?.is_some();
-        let reason = if has_line {
-            Reason::InReleaseLine
-        } else {
-            Reason::HighestThatAdmits
-        };
-        let joined = |rebuild: &Rebuild| Decision {
-            base: Some(rebuild.base.clone()),
-            version: Some(rebuild.base.clone()),
-            rebuild: Some(rebuild.id.clone()),
-            ..skip(reason.clone())
-        };
-        let before = behalf
-            .before
-            .as_ref()
-            .and_then(|(env, entries)| Some((env, entries.get(dependent)?)));
-        let key = RowKey::promotion(version, &self.wave.env);
         for _ in 0..REFUSALS {
-            let there = core
-                .store
-                .latest_promotion(dependent, &self.wave.env)
-                .await?
-                .map(|latest| latest.version);
-            let mut rows = vec![key.clone(), RowKey::publish(version)];
-            rows.extend(there.as_ref().map(RowKey::publish));
-            let state = read(core, Want::rows(dependent, rows)).await?;
-            let own = state.row(&key).and_then(|row| row.rebuild.clone());
-            if let Some(own) = own.as_ref().filter(|own| own.waves.contains(&self.wave.id)) {
-                return Ok(if own.decision.wave == self.wave.id {
-                    let sent = (key, own.clone(), Started::New);
-                    (own.decision.clone(), Some(sent))
-                } else {
-                    // Joined before a crash: what follows may not be there.
-                    (joined(own), Some((key, own.clone(), Started::Joined)))
-                });
-            }
-            let accepted_long_ago = match &own {
-                Some(own) => is_long_ago(core, accepted(core, own).await?),
-                None => false,
-            };
-            let asked = Pair {
-                state: &state,
-                version,
-                there: there.as_ref(),
-                before,
-                reason: reason.clone(),
-                accepted_long_ago,
-            };
-            let (commit, rebuild, started) =
-                match decide::pair(&asked, &promoted, RebuildId::fresh(), core.clock.now()) {
-                    decide::Step::Skip(reason, flags) => {
-                        let decision = Decision {
-                            flags,
-                            ..skip(reason)
-                        };
-                        return Ok((decision, None));
+            let judged = self.sending().judge(plan, parents, line, behalf).await?;
+            match judged {
+                Judged::Skip(decision) => return Ok((decision, None)),
+                Judged::There(decision, sent) => return Ok((decision, Some(*sent))),
+                Judged::Commit(step) => {
+                    let (commit, decision, sent) = *step;
+                    let answers = self.core.store.commit(vec![commit]).await?;
+                    if answers.first() == Some(&Committed::Applied) {
+                        return Ok((decision, Some(sent)));
                     }
-                    decide::Step::Send(mut sent) => {
-                        sent.1.decision.also.clone_from(&also);
-                        sent.1.cause.extend(also.iter().cloned());
-                        for row in &mut sent.0.rows {
-                            row.rebuild = Some(sent.1.clone());
-                        }
-                        (sent.0, sent.1, Started::New)
-                    }
-                    decide::Step::Join(joined) => (joined.0, joined.1, Started::Joined),
-                };
-            if core.store.commit(vec![commit]).await?.first() == Some(&Committed::Applied) {
-                let decision = match started {
-                    Started::New => rebuild.decision.clone(),
-                    Started::Joined => joined(&rebuild),
-                };
-                return Ok((decision, Some((key, rebuild, started))));
+                }
             }
         }
-        Err(contention(dependent))
+        Err(contention(&plan.key.package))
     }
 
     /// Ends what earlier promotions of the package still have to send there at another version (rule 13).
@@ -542,7 +505,8 @@ impl Step<'_> {
             return Ok(());
         };
         let (core, env) = (self.core, &self.wave.env);
-        let promoted = self.promoted(line, of_line);
+        let sending = self.sending();
+        let promoted = sending.promoted(line, of_line);
         let mut seen: Vec<&Version> = vec![of_line];
         for earlier in &behalf.promotions {
             if earlier.generation >= behalf.generation || seen.contains(&&earlier.version) {
@@ -569,12 +533,125 @@ impl Step<'_> {
     }
 }
 
+impl Sending<'_> {
+    fn promoted<'b>(&'b self, line: &'b NodeKey, version: &'b Version) -> Promoted<'b> {
+        Promoted {
+            change: self.change,
+            wave: self.wave,
+            env: self.env,
+            name: &line.package,
+            version,
+            promote: self.promote,
+        }
+    }
+
+    /// Decides a pair on behalf of these lines, of which `line` is the first; as things are now, and without doing it.
+    pub(in super::super) async fn judge(
+        &self,
+        plan: &PlanNode,
+        parents: &[NodeKey],
+        line: &NodeKey,
+        behalf: &Behalf,
+    ) -> Result<Judged> {
+        let core = self.core;
+        let (dependent, version) = (&plan.key.package, &plan.base);
+        let of_line = line.version.clone().unwrap_or_else(|| version.clone());
+        let promoted = self.promoted(line, &of_line);
+        let also: Vec<Cause> = parents
+            .iter()
+            .skip(1)
+            .filter_map(|parent| {
+                Some(Cause {
+                    parent: parent.package.clone(),
+                    version: parent.version.clone()?,
+                    origin: None,
+                })
+            })
+            .collect();
+        let skip = |reason| Decision {
+            also: also.clone(),
+            ..decide::decision(&promoted, dependent, reason, Vec::new())
+        };
+        if let Some(by) = behalf.later.get(dependent).filter(|by| *by != version) {
+            let reason = Reason::SupersededInPromotion { by: by.clone() };
+            return Ok(Judged::Skip(skip(reason)));
+        }
+        let has_line = core.store.line(&line.package, &of_line).await?.is_some();
+        let reason = if has_line {
+            Reason::InReleaseLine
+        } else {
+            Reason::HighestThatAdmits
+        };
+        let joined = |rebuild: &Rebuild| Decision {
+            base: Some(rebuild.base.clone()),
+            version: Some(rebuild.base.clone()),
+            rebuild: Some(rebuild.id.clone()),
+            ..skip(reason.clone())
+        };
+        let before = behalf
+            .before
+            .as_ref()
+            .and_then(|(env, entries)| Some((env, entries.get(dependent)?)));
+        let key = RowKey::promotion(version, self.env);
+        let there = core
+            .store
+            .latest_promotion(dependent, self.env)
+            .await?
+            .map(|latest| latest.version);
+        let mut rows = vec![key.clone(), RowKey::publish(version)];
+        rows.extend(there.as_ref().map(RowKey::publish));
+        let state = read(core, Want::rows(dependent, rows)).await?;
+        let own = state.row(&key).and_then(|row| row.rebuild.clone());
+        if let Some(own) = own.as_ref().filter(|own| own.waves.contains(self.wave)) {
+            return Ok(if own.decision.wave == *self.wave {
+                let sent = (key, own.clone(), Started::New);
+                Judged::There(own.decision.clone(), Box::new(sent))
+            } else {
+                // Joined before a crash: what follows may not be there.
+                let sent = (key, own.clone(), Started::Joined);
+                Judged::There(joined(own), Box::new(sent))
+            });
+        }
+        let accepted_long_ago = match &own {
+            Some(own) => is_long_ago(core, accepted(core, own).await?),
+            None => false,
+        };
+        let asked = Pair {
+            state: &state,
+            version,
+            there: there.as_ref(),
+            before,
+            reason: reason.clone(),
+            accepted_long_ago,
+        };
+        let step = decide::pair(&asked, &promoted, RebuildId::fresh(), core.clock.now());
+        Ok(match step {
+            decide::Step::Skip(reason, flags) => Judged::Skip(Decision {
+                flags,
+                ..skip(reason)
+            }),
+            decide::Step::Send(mut sent) => {
+                sent.1.decision.also.clone_from(&also);
+                sent.1.cause.extend(also.iter().cloned());
+                for row in &mut sent.0.rows {
+                    row.rebuild = Some(sent.1.clone());
+                }
+                let (commit, rebuild) = *sent;
+                let decision = rebuild.decision.clone();
+                Judged::Commit(Box::new((commit, decision, (key, rebuild, Started::New))))
+            }
+            decide::Step::Join(step) => {
+                let (commit, rebuild) = *step;
+                let decision = joined(&rebuild);
+                let sent = (key, rebuild, Started::Joined);
+                Judged::Commit(Box::new((commit, decision, sent)))
+            }
+        })
+    }
+}
+
 /// The change that a decision is kept under: that of the rebuild, if this very wave started it.
-fn decision_change(
-    decision: &Decision,
-    sent: Option<&Sent>,
-    change: &crate::model::id::ChangeId,
-) -> crate::model::id::ChangeId {
+fn decision_change(decision: &Decision, sent: Option<&Sent>, change: &ChangeId) -> ChangeId {
     match sent {
         Some((_, rebuild, Started::New)) if rebuild.decision == *decision => rebuild.change.clone(),
         _ => change.clone(),

@@ -265,7 +265,8 @@ async fn join(core: &Core, found: &Wave, key: &NodeKey, outcome: &mut Outcome) -
     };
     step.add_node(added).await?;
     let id = step.wave.id.clone();
-    Box::pin(advance(core, &mut parents, &id, key, None, outcome)).await?;
+    let keys = std::slice::from_ref(key);
+    Box::pin(advance(core, &mut parents, &id, keys, None, outcome)).await?;
     Ok(true)
 }
 

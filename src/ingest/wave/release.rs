@@ -17,7 +17,7 @@ use crate::model::work::Work;
 use crate::plan::Increment;
 use crate::plan::base::{Chosen, across};
 use crate::plan::rebuild::{self, Wanted};
-use crate::plan::wave::{Covers, covers};
+use crate::plan::wave::{Covers, covers, held};
 use crate::semver::Version;
 use crate::store::{Committed, Dependent, Published, Want, Write};
 
@@ -96,15 +96,7 @@ impl Step<'_> {
                 }
             }
             causes.sort();
-            let mut holds = holds.into_iter().filter(|hold| hold.holds(now));
-            let held = holds.find(|hold| match &hold.parent {
-                None => true,
-                Some(parent) => {
-                    let before = causes.len();
-                    causes.retain(|cause| cause.parent != *parent);
-                    causes.is_empty() && before > 0
-                }
-            });
+            let held = held(holds, &mut causes, now);
             asked.push((plan, causes, held));
         }
         let pairs: Vec<(PackageName, PackageName)> = asked
@@ -387,7 +379,7 @@ impl Step<'_> {
         decision.range = Some(range.clone()).filter(|range| !range.is_empty());
         Ok(Wanted {
             id: RebuildId::fresh(),
-            change: self.change.clone(),
+            change: self.change_of(causes),
             decision,
             base: base.clone(),
             cause: causes.clone(),
@@ -450,6 +442,7 @@ impl Step<'_> {
                 NodeKey::package(name),
                 node,
             ));
+            self.again.insert(NodeKey::package(name));
             let decision = Box::new(rebuild.decision.clone());
             writes.push(Write::Decision(rebuild.change.clone(), decision));
             if !rebuild.state.is_ended() {

@@ -2,8 +2,8 @@
 //!
 //! The steps of the service run without HTTP over a real store ([`crate::failures`]); [`told`] reads what came of them.
 
-mod told;
-
+mod circles;
+mod dry;
 mod h06_late;
 mod h10_places;
 mod h14_promotions;
@@ -14,3 +14,4 @@ mod promotions;
 mod random_graphs;
 mod shapes;
 mod simulation;
+mod told;
