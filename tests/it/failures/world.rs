@@ -361,10 +361,16 @@ impl World {
         left.retain(|item| !ticks.contains(&&item.job));
         let mut needless = Vec::new();
         for item in &left {
-            if let Job::Tick { wave } = &item.job
-                && let Some(wave) = self.inner.wave(wave).await.unwrap()
-                && wave.state.is_ended()
-            {
+            let Job::Tick { wave: id } = &item.job else {
+                continue;
+            };
+            let ended = self.inner.wave(id).await.unwrap();
+            let ended = ended.is_some_and(|wave| wave.state.is_ended());
+            // What opens it failed half-way and is done again.
+            let again = self.process.rests.iter();
+            let mut again =
+                again.filter(|one| matches!(&one.job, Job::Collected { wave } if wave == id));
+            if ended || again.next().is_some() {
                 needless.push(item.id.clone());
             }
         }

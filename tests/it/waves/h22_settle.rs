@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use feedsme::model::wave::{Start, WaveState};
-use feedsme::plan::Rules;
+use feedsme::plan::{Confirm, Rules};
 
 use crate::failures::crashing::Fault;
 use crate::failures::outside::{manifest, posted};
@@ -238,4 +238,40 @@ async fn h22_notices_of_rebuilds_never_join() {
             .iter()
             .all(|wave| wave.state == WaveState::Closed)
     );
+}
+
+/// What a train began with is known as that: its members are not rebuilt because they are in the wave already, and under
+/// `confirm = "outcome"` they are not waited for longer than the deadline.
+#[tokio::test]
+#[ignore = "the start of a wave that collected has no origins: cycle instead of already_in_wave, and no deadline of origins"]
+async fn h22_a_train_knows_what_it_began_with() {
+    let mut world = settling([]);
+    two_roots(&mut world).await;
+    world.publish("r1", "1.1.0", &[]).await;
+    world.publish("r2", "1.1.0", &[("r1", "^1.0.0")]).await;
+    world.look_after(WINDOW + 1_000).await;
+    world.settle_down().await;
+    world.end_waves().await;
+    let mut reasons = Vec::new();
+    for change in world.inner.changes(None, 100).await.unwrap() {
+        let decisions = world.inner.decisions(&change.id, 0, 100).await.unwrap();
+        let of_pair = decisions.iter().filter(|one| {
+            one.dependent.as_str() == "r2" && one.parent_version.to_string() == "1.1.0"
+        });
+        reasons.extend(of_pair.map(|one| one.reason.code().to_owned()));
+    }
+    assert_eq!(reasons, ["already_in_wave"]);
+
+    let rules = Rules {
+        settle: Duration::from_millis(u64::try_from(WINDOW).unwrap()),
+        confirm: Confirm::Outcome,
+        ..Rules::default()
+    };
+    let mut world = World::with(rules, []);
+    two_roots(&mut world).await;
+    world.publish("r1", "1.1.0", &[]).await;
+    world.look_after(WINDOW + 1_000).await;
+    // No outcome ever comes.
+    world.end_waves().await;
+    all_closed(&world).await;
 }
