@@ -285,7 +285,7 @@ pub(super) async fn places(
     }
     let mut places = Vec::new();
     for id in asked {
-        let Some(wave) = core.store.wave(&id).await? else {
+        let Some(wave) = wave::load(core, &id).await? else {
             continue;
         };
         let takes = wave::takes_place(core, &wave, described, facts, superseded.contains(&id));

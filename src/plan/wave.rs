@@ -100,7 +100,7 @@ pub fn held(holds: Vec<Hold>, causes: &mut Vec<Cause>, now: Millis) -> Option<Ho
 /// What a published version says about whether it includes these parent versions already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Covers {
-    /// It was built with exactly them: a rebuild would bring nothing new (H10).
+    /// It was built with them: a rebuild would bring nothing new (H10).
     All,
     /// It was not.
     NotAll,
@@ -108,11 +108,16 @@ pub enum Covers {
     Undecided,
 }
 
-/// Whether a base was built with all these parents already.
-pub fn covers(base: &Facts, causes: &[Cause]) -> Covers {
+/// Whether a base was built with all these parents already. With a higher version of one of them only if it was published
+/// after the wave was opened: else somebody publishes an older version of the parent on purpose (rule 8).
+pub fn covers(base: &Facts, causes: &[Cause], opened: Millis) -> Covers {
+    let is_later = base.noticed.is_some_and(|noticed| noticed >= opened);
     match &base.with {
         Some(with) => {
-            let built_with = |cause: &Cause| with.get(&cause.parent) == Some(&cause.version);
+            let built_with = |cause: &Cause| match with.get(&cause.parent) {
+                Some(with) => *with == cause.version || (is_later && *with > cause.version),
+                None => false,
+            };
             if !causes.is_empty() && causes.iter().all(built_with) {
                 Covers::All
             } else {

@@ -23,7 +23,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 pub(super) use follow::end_hold;
 pub use hint::Hints;
-pub(super) use open::{Opening, begin, first_tick, open, planned};
+pub(super) use open::{Opening, begin, first_tick, load, open, planned};
 pub(super) use operate::confirmed;
 pub use operate::{Refused, Told, approve, cancel, hold, outcome, rebuild_by_hand, unhold};
 pub(super) use pairs::{Behalf, EARLIER, Judged, Sending, accepted, closure, highest, start};
@@ -78,7 +78,7 @@ pub(super) async fn advance(
     change: Option<&ChangeId>,
     outcome: &mut Outcome,
 ) -> Result<()> {
-    let Some(wave) = core.store.wave(wave).await? else {
+    let Some(wave) = load(core, wave).await? else {
         return Ok(());
     };
     if !matches!(wave.state, WaveState::Open | WaveState::Closed) {

@@ -25,9 +25,23 @@ pub(in super::super) struct Opening {
     pub pending_on: Vec<WaveId>,
 }
 
+/// A wave, with what it began with: of one that collected publishes, that is what its members published.
+pub(in super::super) async fn load(core: &Core, id: &WaveId) -> Result<Option<Wave>> {
+    let Some(mut wave) = core.store.wave(id).await? else {
+        return Ok(None);
+    };
+    if let Start::Publish { origins, .. } = &mut wave.start
+        && origins.is_empty()
+    {
+        let members = core.store.members(id).await?;
+        *origins = members.into_iter().map(|(_, cause)| cause).collect();
+    }
+    Ok(Some(wave))
+}
+
 /// The wave of that id, if it has been planned.
 pub(in super::super) async fn planned(core: &Core, id: &WaveId) -> Result<Option<Wave>> {
-    let wave = core.store.wave(id).await?;
+    let wave = load(core, id).await?;
     Ok(wave.filter(|wave| wave.plan.is_some()))
 }
 
@@ -80,7 +94,7 @@ pub(in super::super) async fn open(
         };
         core.store.move_wave(&opening.id, &to).await?;
     }
-    let wave = core.store.wave(&opening.id).await?.unwrap_or(wave);
+    let wave = load(core, &opening.id).await?.unwrap_or(wave);
     tracing::info!(wave = %wave.id, nodes = wave.nodes, state = wave.state.as_str(), "wave opened");
     let tick = begin(core, &wave, &opening.origins).await?;
     Ok((wave, tick))

@@ -282,7 +282,9 @@ impl Step<'_> {
                 continue;
             }
             let base = state.facts(&one.chosen.base);
-            let covered = base.map_or(Covers::NotAll, |base| covers(base, &one.chosen.causes));
+            let covered = base.map_or(Covers::NotAll, |base| {
+                covers(base, &one.chosen.causes, self.wave.opened)
+            });
             match covered {
                 Covers::All => {
                     self.replaced(&one).await?;

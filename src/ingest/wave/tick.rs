@@ -58,7 +58,7 @@ pub(super) fn next_look(wave: &Wave, now: Millis) -> Millis {
 /// Looks at a wave. Repeatable.
 pub async fn tick(core: &Core, id: &WaveId) -> Result<Ticked> {
     let mut ticked = Ticked::default();
-    let Some(wave) = core.store.wave(id).await? else {
+    let Some(wave) = super::load(core, id).await? else {
         return Ok(ticked);
     };
     let now = core.clock.now();

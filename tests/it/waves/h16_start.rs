@@ -66,7 +66,6 @@ async fn h16_a_new_dependent_waits_for_the_plan() {
 
 /// It no longer depends on what the plan waits for: it is not rebuilt, and nobody waits for it.
 #[tokio::test]
-#[ignore = "after a death the change counts its rebuilds twice and its skips not at all"]
 async fn h16_a_dependent_that_dropped_it_is_skipped() {
     survives(async |world: &mut World| {
         world.publish("root", "1.0.0", &[]).await;

@@ -243,7 +243,6 @@ async fn h22_notices_of_rebuilds_never_join() {
 /// What a train began with is known as that: its members are not rebuilt because they are in the wave already, and under
 /// `confirm = "outcome"` they are not waited for longer than the deadline.
 #[tokio::test]
-#[ignore = "the start of a wave that collected has no origins: cycle instead of already_in_wave, and no deadline of origins"]
 async fn h22_a_train_knows_what_it_began_with() {
     let mut world = settling([]);
     two_roots(&mut world).await;

@@ -322,7 +322,6 @@ async fn rule_15_a_thousand_packages_in_five_levels() {
 /// Two parents of which one is admitted only by an older major: the higher base counts, the other parent is out of
 /// range for it (H23).
 #[tokio::test]
-#[ignore = "after a death the change counts fewer skips: a reason written before a reservation is not counted again"]
 async fn h23_a_node_is_rebuilt_from_the_highest_base_that_a_parent_reaches() {
     survives(async |world: &mut World| {
         graph(
