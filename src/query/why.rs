@@ -17,7 +17,7 @@ use crate::model::env::Env;
 use crate::model::id::{ChangeId, RebuildId, WaveId};
 use crate::model::name::PackageName;
 use crate::model::package::{Cause, Kind, RowKey};
-use crate::model::wave::{BuildOutcome, NodeKey, PlanNode, Standing, WaveState};
+use crate::model::wave::{BuildOutcome, Node, NodeKey, PlanNode, Standing, WaveState};
 use crate::semver::Version;
 use crate::store::{Result, Store, Want};
 
@@ -357,18 +357,18 @@ fn told(
             }
         }
         Standing::Failed | Standing::Late => {
+            let failed = node.failed.as_deref().unwrap_or_default();
+            let broken = failed.starts_with(Node::BUILD_FAILED);
             let attempts = seen
                 .and_then(|seen| seen.rebuild.as_ref()?.progress.as_ref())
                 .map_or(0, |progress| progress.attempts.len());
             match attempts {
                 0 => stands,
-                attempts => format!(
-                    "{stands} It was sent {}.",
-                    match attempts {
-                        1 => "once".to_owned(),
-                        attempts => format!("{attempts} times"),
-                    }
-                ),
+                attempts if !broken => {
+                    let attempts = sentence::count(attempts, "attempt");
+                    format!("{stands} That was after {attempts} to send it.")
+                }
+                _ => stands,
             }
         }
         Standing::Released => match rebuilt {
