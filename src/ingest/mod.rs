@@ -138,11 +138,16 @@ pub async fn plan(core: &Core, id: &ChangeId, digest: &Digest) -> Result<Vec<Wor
         Kind::Publish => publish::plan(core, &change, &described, &json).await?,
         Kind::Promotion => promotion::plan(core, &change, &described, &json).await?,
     };
+    let (rebuilds, skips) = if outcome.again {
+        count(core, id).await?
+    } else {
+        (outcome.rebuilds, outcome.skips)
+    };
     let planned = Planned {
         at: core.clock.now(),
         verdict: outcome.verdict.unwrap_or(Verdict::Opened),
-        rebuilds: outcome.rebuilds,
-        skips: outcome.skips,
+        rebuilds,
+        skips,
     };
     core.store
         .write(vec![Write::Planned(id.clone(), planned.clone())])
@@ -154,6 +159,26 @@ pub async fn plan(core: &Core, id: &ChangeId, digest: &Digest) -> Result<Vec<Wor
     Ok(outcome.work)
 }
 
+/// How many of a change's decisions are rebuilds, and how many skips.
+async fn count(core: &Core, id: &ChangeId) -> Result<(u32, u32)> {
+    let (mut rebuilds, mut skips) = (0, 0);
+    let mut skip = 0;
+    loop {
+        let page = core.store.decisions(id, skip, SLICE).await?;
+        skip += page.len();
+        for decision in &page {
+            *(if decision.is_rebuild() {
+                &mut rebuilds
+            } else {
+                &mut skips
+            }) += 1;
+        }
+        if page.len() < SLICE {
+            return Ok((rebuilds, skips));
+        }
+    }
+}
+
 /// What planning a change came to.
 #[derive(Default)]
 struct Outcome {
@@ -162,6 +187,8 @@ struct Outcome {
     work: Vec<Work>,
     rebuilds: u32,
     skips: u32,
+    /// Whether something was found that an earlier try had decided: then the counts above are too low.
+    again: bool,
 }
 
 impl Outcome {
@@ -190,7 +217,15 @@ pub async fn handle(core: &Core, item: &Work) -> Result<Handled> {
         Job::Advance { wave, key } => {
             let mut outcome = Outcome::default();
             let mut parents = Parents::default();
-            wave::advance(core, &mut parents, wave, key, None, &mut outcome).await?;
+            wave::advance(
+                core,
+                &mut parents,
+                wave,
+                std::slice::from_ref(key),
+                None,
+                &mut outcome,
+            )
+            .await?;
             handled.work = outcome.work;
         }
         Job::Tick { wave } => {

@@ -100,7 +100,7 @@ pub(super) async fn plan(
             core,
             &mut parents,
             wave,
-            &key,
+            std::slice::from_ref(&key),
             Some(&change.id),
             &mut outcome,
         )

@@ -177,7 +177,15 @@ async fn go_on(
     outcome.work.extend(sends);
     if node.is_some() {
         for wave in waves {
-            wave::advance(core, parents, wave, &key, Some(&change.id), outcome).await?;
+            wave::advance(
+                core,
+                parents,
+                wave,
+                std::slice::from_ref(&key),
+                Some(&change.id),
+                outcome,
+            )
+            .await?;
         }
     }
     Ok(())
@@ -245,7 +253,7 @@ async fn own_wave(
         outcome.work.push(tick);
     }
     let key = NodeKey::package(&cause.parent);
-    wave::advance(core, parents, &id, &key, Some(&change.id), outcome).await
+    wave::advance(core, parents, &id, &[key], Some(&change.id), outcome).await
 }
 
 /// The open waves in which a publish by hand takes the place of a node (rule 14, H10): its rebuild was not sent yet and is

@@ -74,7 +74,7 @@ pub(super) async fn late_parent(step: &mut Step<'_>, key: &NodeKey, parent: &Cau
         core,
         step.parents,
         &id,
-        key,
+        std::slice::from_ref(key),
         Some(&step.change.clone()),
         step.outcome,
     ))
@@ -166,7 +166,7 @@ pub(super) async fn rebuild_now(
         let (_, tick) = open(core, opening, nodes).await?;
         outcome.work.push(tick);
     }
-    advance(core, &mut parents, &id, &key, None, &mut outcome).await?;
+    advance(core, &mut parents, &id, &[key], None, &mut outcome).await?;
     Ok(outcome.work)
 }
 

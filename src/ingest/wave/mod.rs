@@ -55,24 +55,26 @@ struct Step<'a> {
     change: ChangeId,
     parents: &'a mut Parents,
     outcome: &'a mut Outcome,
-    /// Of versions: the version published by hand that they descend from.
-    origins: HashMap<(PackageName, Version), Option<Version>>,
+    /// Whether a change led to this step, and not a look at the wave.
+    by_change: bool,
+    /// Of versions: the version published by hand that they descend from, and the change that was their notice.
+    versions: HashMap<(PackageName, Version), (Option<Version>, Option<ChangeId>)>,
     /// The ranges of pairs whose highest version does not let the parent in.
     ranges: HashMap<(PackageName, PackageName), Vec<(String, Version)>>,
-    /// Nodes that became terminal in this step.
+    /// Nodes that became terminal in this step, or may have, and are still to be looked at.
     events: VecDeque<NodeKey>,
-    /// Nodes that had ended before and were looked at again: once is enough, and they may lead back to each other.
+    /// Nodes that were decided, in this step or found so, with what follows from it.
     again: BTreeSet<NodeKey>,
     /// Who went without a parent that came late, of the node that is being looked at.
     without: BTreeSet<PackageName>,
 }
 
-/// Goes on after a node: its standing changed, or it may be released. Repeatable.
+/// Goes on after nodes: their standing changed, or they may be released. Repeatable.
 pub(super) async fn advance(
     core: &Core,
     parents: &mut Parents,
     wave: &WaveId,
-    key: &NodeKey,
+    keys: &[NodeKey],
     change: Option<&ChangeId>,
     outcome: &mut Outcome,
 ) -> Result<()> {
@@ -83,7 +85,7 @@ pub(super) async fn advance(
         return Ok(());
     }
     let mut step = Step::new(core, wave, change, parents, outcome);
-    step.events.push_back(key.clone());
+    step.events.extend(keys.iter().cloned());
     let mut ended = Vec::new();
     while let Some(key) = step.events.pop_front() {
         if step.look(&key).await? {
@@ -111,7 +113,8 @@ impl<'a> Step<'a> {
             wave,
             parents,
             outcome,
-            origins: HashMap::new(),
+            by_change: change.is_some(),
+            versions: HashMap::new(),
             ranges: HashMap::new(),
             events: VecDeque::new(),
             again: BTreeSet::new(),
@@ -222,7 +225,9 @@ impl<'a> Step<'a> {
                     if (waited_for && came_late(of.node)) || (!waited_for && admitted) {
                         self.late(of, &plan, &node).await?;
                     }
-                    self.go_on(&plan.key, &node).await?;
+                    if waited_for {
+                        self.go_on(&plan.key, &node).await?;
+                    }
                 }
             }
         }
@@ -267,12 +272,12 @@ impl<'a> Step<'a> {
 
     /// What is left to do after a node that was decided before: whoever decided it may have died half-way (H7, H9).
     async fn go_on(&mut self, key: &NodeKey, node: &Node) -> Result<()> {
+        if !self.again.insert(key.clone()) {
+            return Ok(());
+        }
+        self.outcome.again = true;
         match node.standing() {
-            Standing::Skipped | Standing::Held => {
-                if self.again.insert(key.clone()) {
-                    self.events.push_back(key.clone());
-                }
-            }
+            Standing::Skipped | Standing::Held => self.events.push_back(key.clone()),
             Standing::Released => {
                 let found = release::of_node(self.core, &self.wave.id, key, node).await?;
                 if let Some((row, rebuild)) = found {
@@ -500,6 +505,17 @@ impl<'a> Step<'a> {
         }
     }
 
+    /// The change that a rebuild for these parents is kept under: the one that led to this step, else the notice of the
+    /// first of them.
+    fn change_of(&self, causes: &[Cause]) -> ChangeId {
+        let first = causes.first().filter(|_| !self.by_change);
+        let notice = first.and_then(|cause| {
+            let key = (cause.parent.clone(), cause.version.clone());
+            self.versions.get(&key)?.1.clone()
+        });
+        notice.unwrap_or_else(|| self.change.clone())
+    }
+
     /// Keeps decisions that nothing follows from.
     async fn keep(&mut self, decisions: &[Decision]) -> Result<()> {
         if decisions.is_empty() {
@@ -558,7 +574,7 @@ impl<'a> Step<'a> {
     async fn causes(&mut self, versions: Vec<(PackageName, Version)>) -> Result<Vec<Cause>> {
         let missing: BTreeSet<_> = versions
             .iter()
-            .filter(|one| !self.origins.contains_key(*one))
+            .filter(|one| !self.versions.contains_key(*one))
             .cloned()
             .collect();
         let missing: Vec<_> = missing.into_iter().collect();
@@ -568,11 +584,13 @@ impl<'a> Step<'a> {
             .collect();
         let states = packages(self.core, &wants).await?;
         for (one, state) in missing.into_iter().zip(states) {
-            let origin = state.facts(&one.1).and_then(|facts| facts.origin.clone());
-            self.origins.insert(one, origin);
+            let facts = state.facts(&one.1);
+            let origin = facts.and_then(|facts| facts.origin.clone());
+            let notice = facts.and_then(|facts| facts.notice.clone());
+            self.versions.insert(one, (origin, notice));
         }
         let cause = |one: (PackageName, Version)| Cause {
-            origin: self.origins.get(&one).cloned().flatten(),
+            origin: self.versions.get(&one).and_then(|known| known.0.clone()),
             parent: one.0,
             version: one.1,
         };

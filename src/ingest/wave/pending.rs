@@ -205,7 +205,15 @@ pub(in super::super) async fn join_promotion(
     };
     step.add_node(added).await?;
     let id = step.wave.id.clone();
-    advance(core, &mut parents, &id, key, None, &mut outcome).await?;
+    advance(
+        core,
+        &mut parents,
+        &id,
+        std::slice::from_ref(key),
+        None,
+        &mut outcome,
+    )
+    .await?;
     Ok(outcome.work)
 }
 

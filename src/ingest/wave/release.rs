@@ -12,7 +12,7 @@ use crate::model::edge::Edge;
 use crate::model::id::{RebuildId, WaveId};
 use crate::model::name::PackageName;
 use crate::model::package::{Cause, PackageState, Rebuild, RebuildState, RowKey};
-use crate::model::wave::{Hold, Node, NodeKey, PlanNode, Start};
+use crate::model::wave::{Hold, Node, NodeKey, PlanNode, Standing, Start};
 use crate::model::work::Work;
 use crate::plan::Increment;
 use crate::plan::base::{Chosen, across};
@@ -82,6 +82,7 @@ impl Step<'_> {
             .map(|(plan, _)| plan.key.package.clone())
             .collect();
         let holds = self.core.store.holds(&names).await?;
+        let nodes = self.with_all_parents(nodes).await?;
         let now = self.core.clock.now();
         let mut asked: Vec<(PlanNode, Vec<Cause>, Option<Hold>)> = Vec::new();
         for ((plan, published), holds) in nodes.into_iter().zip(holds) {
@@ -159,6 +160,46 @@ impl Step<'_> {
             }
         }
         Ok(released)
+    }
+
+    /// Also the parents that were published in the wave and that the plan did not foresee (H16): those that the highest
+    /// version declares by now.
+    async fn with_all_parents(
+        &self,
+        mut nodes: Vec<(PlanNode, Vec<(NodeKey, Version)>)>,
+    ) -> Result<Vec<(PlanNode, Vec<(NodeKey, Version)>)>> {
+        let wants: Vec<Want> = nodes
+            .iter()
+            .map(|(plan, _)| Want {
+                top_edges: true,
+                ..Want::statics(&plan.key.package)
+            })
+            .collect();
+        let states = super::packages(self.core, &wants).await?;
+        let mut asked: Vec<Vec<NodeKey>> = Vec::new();
+        for ((plan, _), state) in nodes.iter().zip(&states) {
+            let declared = state.top.iter().flat_map(|top| &top.edges);
+            let others = declared
+                .map(|edge| NodeKey::package(&edge.parent))
+                .filter(|key| {
+                    *key != plan.key && !plan.waits_for.contains(key) && !plan.cycle.contains(key)
+                });
+            asked.push(others.collect());
+        }
+        let mut keys: Vec<NodeKey> = asked.iter().flatten().cloned().collect();
+        keys.sort();
+        keys.dedup();
+        let found = self.nodes(&keys).await?;
+        for ((_, published), asked) in nodes.iter_mut().zip(asked) {
+            let there = asked.into_iter().filter_map(|key| {
+                let node = found.get(&key)?;
+                let is_published = node.standing() == Standing::Published;
+                let version = node.published.clone().filter(|_| is_published)?;
+                Some((key, version))
+            });
+            published.extend(there);
+        }
+        Ok(nodes)
     }
 
     fn is_single(&self, plan: &PlanNode) -> bool {
@@ -325,7 +366,7 @@ impl Step<'_> {
         decision.range = Some(range.clone()).filter(|range| !range.is_empty());
         Ok(Wanted {
             id: RebuildId::fresh(),
-            change: self.change.clone(),
+            change: self.change_of(causes),
             decision,
             base: base.clone(),
             cause: causes.clone(),
@@ -362,9 +403,6 @@ impl Step<'_> {
             let name = name.clone();
             return self.put(&[Reserved { name, key, rebuild }]).await;
         }
-        if rebuild.change == self.change {
-            self.outcome.rebuilds += 1;
-        }
         if rebuild.state == RebuildState::Queued {
             let work = rebuild::work(name, &key, &rebuild);
             self.outcome.work.push(work);
@@ -391,6 +429,7 @@ impl Step<'_> {
                 NodeKey::package(name),
                 node,
             ));
+            self.again.insert(NodeKey::package(name));
             let decision = Box::new(rebuild.decision.clone());
             writes.push(Write::Decision(rebuild.change.clone(), decision));
             if !rebuild.state.is_ended() {

@@ -150,9 +150,10 @@ pub(in super::super) async fn collected(core: &Core, id: &WaveId) -> Result<Vec<
         outcome.work.push(begin(core, &wave, &causes).await?);
     }
     let mut parents = Parents::default();
-    for cause in &causes {
-        let key = NodeKey::package(&cause.parent);
-        advance(core, &mut parents, id, &key, None, &mut outcome).await?;
-    }
+    let keys: Vec<NodeKey> = causes
+        .iter()
+        .map(|cause| NodeKey::package(&cause.parent))
+        .collect();
+    advance(core, &mut parents, id, &keys, None, &mut outcome).await?;
     Ok(outcome.work)
 }
