@@ -348,8 +348,8 @@ fn told(
             };
             match rebuilt {
                 Some(decision) if whole.wave.kind == Kind::Publish => format!(
-                    "{} {name}@{} was its base, for {}.{build}",
-                    stands,
+                    "{} from {name}@{}, for {}.{build}",
+                    stands.trim_end_matches('.'),
                     plan.base_of(decision),
                     causes(decision)
                 ),
