@@ -12,7 +12,7 @@ use super::wave::{NodeView, WaveView, Whole};
 use super::{managed, rebuild, sentence};
 use crate::ingest::{Core, waves_of_change};
 use crate::model::change::{Change, Verdict};
-use crate::model::decision::Decision;
+use crate::model::decision::{Decision, Reason};
 use crate::model::env::Env;
 use crate::model::id::{ChangeId, RebuildId, WaveId};
 use crate::model::name::PackageName;
@@ -334,7 +334,8 @@ fn told(
     let rebuilt = decisions.iter().rfind(|one| one.is_rebuild());
     match node.standing() {
         Standing::Skipped | Standing::Held => {
-            let skip = decisions.iter().rfind(|one| !one.is_rebuild());
+            let why = node.skipped.as_ref().map_or("held", Reason::code);
+            let skip = decisions.iter().rfind(|one| one.reason.code() == why);
             skip.map_or(stands, sentence::decision)
         }
         Standing::Published => {
