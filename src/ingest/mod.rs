@@ -265,6 +265,11 @@ struct Parents {
 }
 
 impl Parents {
+    /// Nothing that was read so far counts any more.
+    fn forget(&mut self) {
+        *self = Self::default();
+    }
+
     /// Reads the statics of those parents that were not read yet.
     async fn load(&mut self, core: &Core, names: impl Iterator<Item = PackageName>) -> Result<()> {
         let mut missing: Vec<PackageName> =

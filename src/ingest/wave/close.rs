@@ -1,9 +1,11 @@
 //! Whether a wave has ended: every node is terminal, and so are the waves that it waits for (protocol.md, WAVE).
 
-use super::super::{Core, Result};
+use super::super::{Core, Outcome, Result};
 use super::PAGE;
+use super::pending::missed;
 use crate::model::name::PackageName;
 use crate::model::wave::{Node, NodeKey, PlanNode, Standing, Wave, WaveMove, WaveState};
+use crate::model::work::Work;
 use crate::store::Committed;
 
 /// What a look at a whole wave found.
@@ -56,14 +58,19 @@ pub(super) async fn survey(core: &Core, wave: &Wave) -> Result<Survey> {
 }
 
 /// Ends the wave if nothing is outstanding.
-pub(super) async fn close(core: &Core, wave: &Wave) -> Result<bool> {
+pub(super) async fn close(core: &Core, wave: &Wave, work: &mut Vec<Work>) -> Result<bool> {
     let survey = survey(core, wave).await?;
-    close_if(core, wave, &survey).await
+    close_if(core, wave, &survey, work).await
 }
 
-/// As [`close`], after a look that was taken already.
-pub(super) async fn close_if(core: &Core, wave: &Wave, survey: &Survey) -> Result<bool> {
-    if !survey.unfinished.is_empty() {
+/// As [`close`], after a look that was taken already. What turns out to be missing is sent: its work.
+pub(super) async fn close_if(
+    core: &Core,
+    wave: &Wave,
+    found: &Survey,
+    work: &mut Vec<Work>,
+) -> Result<bool> {
+    if !found.unfinished.is_empty() {
         return Ok(false);
     }
     for origin in core.store.nodes(&wave.id, &wave.start.origins()).await? {
@@ -74,6 +81,15 @@ pub(super) async fn close_if(core: &Core, wave: &Wave, survey: &Survey) -> Resul
     for other in &wave.pending_on {
         let other = core.store.wave(other).await?;
         if other.is_some_and(|other| !other.state.is_ended()) {
+            return Ok(false);
+        }
+    }
+    if !wave.pending_on.is_empty() {
+        // The order matters: who is not missing any more is a node, and what it comes to is looked at afterwards.
+        let mut outcome = Outcome::default();
+        let any = missed(core, wave, &mut outcome).await?;
+        work.extend(outcome.work);
+        if any || !survey(core, wave).await?.unfinished.is_empty() {
             return Ok(false);
         }
     }

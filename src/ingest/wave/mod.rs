@@ -94,7 +94,7 @@ pub(super) async fn advance(
     }
     let wave = step.wave;
     if wave.state == WaveState::Open && core.hints.ended(&wave, ended) {
-        close::close(core, &wave).await?;
+        close::close(core, &wave, &mut outcome.work).await?;
     }
     Ok(())
 }
@@ -192,6 +192,7 @@ impl<'a> Step<'a> {
         let mut skips = Vec::new();
         let mut waiting = Vec::new();
         let mut new = Vec::new();
+        let mut appeared = Vec::new();
         for (((edge, key), plan), answer) in page.iter().zip(&keys).zip(plans).zip(answers) {
             let node = nodes.get(key).cloned().unwrap_or_default();
             let plan = plan.or_else(|| node.added.clone());
@@ -209,11 +210,7 @@ impl<'a> Step<'a> {
                     skips.extend(of.cause.map(|cause| self.decision(cause, edge, reason)));
                 }
                 None if self.is_open() => new.push(edge.clone()),
-                None => {
-                    if came_late(of.node) {
-                        self.without.insert(edge.dependent.clone());
-                    }
-                }
+                None => appeared.extend(self.not_built_with(of, edge, answer).await?),
                 Some(plan) if plan.cycle.contains(of.key) => {
                     if let Some(cause) = of.cause.filter(|_| admitted) {
                         skips.push(self.decision(cause, edge, Reason::Cycle));
@@ -232,9 +229,8 @@ impl<'a> Step<'a> {
             }
         }
         self.keep(&skips).await?;
-        for edge in new {
-            waiting.push(self.add(&edge).await?);
-        }
+        self.without.extend(appeared);
+        waiting.extend(self.add_all(new).await?);
         for plan in self.decide(waiting).await? {
             // Somebody else decided it meanwhile, perhaps before this parent was there.
             let node = self.nodes(std::slice::from_ref(&plan.key)).await?;
@@ -243,6 +239,49 @@ impl<'a> Step<'a> {
             self.go_on(&plan.key, &node).await?;
         }
         Ok(())
+    }
+
+    /// Makes dependents that appeared since the wave began part of it. If it ended meanwhile, they are what a wave that
+    /// follows is for: the last node's notice came, and nothing was left to wait for, before they were looked at.
+    async fn add_all(&mut self, new: Vec<Dependent>) -> Result<Vec<PlanNode>> {
+        let mut added = Vec::new();
+        for edge in &new {
+            added.push(self.add(edge).await?);
+        }
+        if added.is_empty() {
+            return Ok(added);
+        }
+        // After they were written: whoever ends the wave looks at its nodes before, so one of the two sees the other.
+        let now = self.core.store.wave(&self.wave.id).await?;
+        if now.is_some_and(|wave| wave.state == WaveState::Closed) {
+            for plan in std::mem::take(&mut added) {
+                self.without.insert(plan.key.package.clone());
+                self.skip(&plan, Reason::NoLongerReached).await?;
+            }
+        }
+        Ok(added)
+    }
+
+    /// In a wave that has ended: a dependent that is not part of it and that this version was not brought to.
+    async fn not_built_with(
+        &self,
+        of: &Children<'_>,
+        edge: &Dependent,
+        answer: Option<Base>,
+    ) -> Result<Option<PackageName>> {
+        let (Some(Base::Rebuild { base, .. }), Some(cause)) = (answer, of.cause) else {
+            return Ok(None);
+        };
+        let without = came_late(of.node) || {
+            let want = Want::rows(&edge.dependent, vec![RowKey::publish(&base)]);
+            let state = super::read(self.core, want).await?;
+            let with = state.facts(&base).and_then(|facts| facts.with.as_ref());
+            with.is_some_and(|with| {
+                with.get(&cause.parent)
+                    .is_none_or(|version| *version < cause.version)
+            })
+        };
+        Ok(without.then(|| edge.dependent.clone()))
     }
 
     /// Notes a node that was decided if it went without this parent.

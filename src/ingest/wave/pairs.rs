@@ -364,10 +364,9 @@ impl Step<'_> {
             };
             let (decision, started) = self.pair(&plan, &parents, first, behalf).await?;
             let rebuilt = decision.is_rebuild();
-            writes.push(Write::Decision(
-                decision_change(&decision, started.as_ref(), &self.change),
-                Box::new(decision.clone()),
-            ));
+            let change = decision_change(&decision, started.as_ref(), &self.change);
+            let own = change == self.change;
+            writes.push(Write::Decision(change, Box::new(decision.clone())));
             if let Some((key, rebuild, state)) = started {
                 let index =
                     rebuild::index(&plan.key.package, &key, &rebuild, self.core.clock.now());
@@ -386,7 +385,8 @@ impl Step<'_> {
                 }
             }
             if rebuilt {
-                self.outcome.rebuilds += 1;
+                // What another change led to is counted there.
+                self.outcome.rebuilds += u32::from(own);
                 for parent in &parents {
                     let pair = (plan.key.package.clone(), plan.base.clone());
                     sent.entry(parent.clone()).or_default().push(pair);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{Core, Outcome, Parents, Result, read};
 use super::pairs::EARLIER;
-use super::{Step, advance};
+use super::{PAGE, Step, advance};
 use crate::model::change::Verdict;
 use crate::model::edge::EdgeRange;
 use crate::model::id::{ChangeId, WaveId};
@@ -148,28 +148,88 @@ pub(in super::super) async fn join_promotion(
         }
         return Ok(Vec::new());
     };
-    let Some(version) = &key.version else {
-        return Ok(Vec::new());
-    };
     if found.state != WaveState::Open || found.pending_on.is_empty() {
         return Ok(Vec::new());
     }
+    let mut outcome = Outcome::default();
+    join(core, &found, key, &mut outcome).await?;
+    Ok(outcome.work)
+}
+
+/// What may have been missed by the time that the waves that a promotion waits for have ended, is sent now: who was
+/// attached before its line was sent, or in the moment before the end (H14). Everything that those waves made is in its
+/// lines by now. Says whether there was anything.
+pub(super) async fn missed(core: &Core, wave: &Wave, outcome: &mut Outcome) -> Result<bool> {
+    let mut lines = wave.start.origins();
+    let mut seen: BTreeSet<NodeKey> = lines.iter().cloned().collect();
+    let mut any = false;
+    while let Some(line) = lines.pop() {
+        let Some(version) = &line.version else {
+            continue;
+        };
+        let mut after: Option<PackageName> = None;
+        loop {
+            let page = core
+                .store
+                .line_dependents(&line.package, version, after.as_ref(), PAGE)
+                .await?;
+            after = page.last().map(|(name, _)| name.clone());
+            for (name, at) in &page {
+                let key = NodeKey::pair(name, at);
+                if !seen.insert(key.clone()) {
+                    continue;
+                }
+                if is_node(core, wave, &key).await? {
+                    lines.push(key);
+                } else {
+                    any |= join(core, wave, &key, outcome).await?;
+                }
+            }
+            if page.len() < PAGE {
+                break;
+            }
+        }
+    }
+    Ok(any)
+}
+
+/// Whether a promotion's wave has this pair.
+async fn is_node(core: &Core, wave: &Wave, key: &NodeKey) -> Result<bool> {
+    if let Some(plan) = &wave.plan {
+        let names = std::slice::from_ref(&key.package);
+        let rows = core.store.plan_nodes(&wave.id, plan, names).await?;
+        if rows.into_iter().flatten().any(|row| row.key == *key) {
+            return Ok(true);
+        }
+    }
+    let nodes = core
+        .store
+        .nodes(&wave.id, std::slice::from_ref(key))
+        .await?;
+    Ok(nodes.iter().any(|node| node.added.is_some()))
+}
+
+/// Makes a pair part of a promotion's wave that is open, if it was made in a wave that this one waits for. Says whether
+/// it is.
+async fn join(core: &Core, found: &Wave, key: &NodeKey, outcome: &mut Outcome) -> Result<bool> {
+    let Some(version) = &key.version else {
+        return Ok(false);
+    };
     let row = RowKey::publish(version);
     let state = read(core, Want::rows(&key.package, vec![row.clone()])).await?;
     let made_in: BTreeSet<WaveId> = waves_of(core, &key.package, version).await?;
     if !found.pending_on.iter().any(|one| made_in.contains(one)) {
-        return Ok(Vec::new());
+        return Ok(false);
     }
     let attach = state
         .facts(version)
         .and_then(|facts| facts.attach.clone())
         .unwrap_or_default();
-    let mut outcome = Outcome::default();
     let mut parents = Parents::default();
-    let mut step = Step::new(core, found, None, &mut parents, &mut outcome);
+    let mut step = Step::new(core, found.clone(), None, &mut parents, outcome);
     let planned = step.plans(std::slice::from_ref(&key.package)).await?;
     if planned.into_iter().flatten().any(|row| row.key == *key) {
-        return Ok(Vec::new());
+        return Ok(false);
     }
     // Whom it waits for: those of its lines that the promotion sends, or began with.
     let lines: Vec<NodeKey> = attach
@@ -192,7 +252,7 @@ pub(in super::super) async fn join_promotion(
         level = level.max(above + 1);
     }
     if waits_for.is_empty() {
-        return Ok(Vec::new());
+        return Ok(false);
     }
     let added = PlanNode {
         key: key.clone(),
@@ -205,16 +265,9 @@ pub(in super::super) async fn join_promotion(
     };
     step.add_node(added).await?;
     let id = step.wave.id.clone();
-    advance(
-        core,
-        &mut parents,
-        &id,
-        std::slice::from_ref(key),
-        None,
-        &mut outcome,
-    )
-    .await?;
-    Ok(outcome.work)
+    let keys = std::slice::from_ref(key);
+    Box::pin(advance(core, &mut parents, &id, keys, None, outcome)).await?;
+    Ok(true)
 }
 
 /// Whether a publish by hand takes the place of its package's node in a wave (H10). `superseded`: it ended that node's

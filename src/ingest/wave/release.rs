@@ -271,6 +271,8 @@ impl Step<'_> {
         let mut new = Vec::new();
         for (one, state) in open.into_iter().zip(states) {
             if let Some(own) = in_open(&state, &self.wave.id) {
+                // Perhaps somebody else's who did not know of every parent yet (H6).
+                left.decided.push(one.plan);
                 reserved.push(own);
                 continue;
             }
@@ -300,6 +302,8 @@ impl Step<'_> {
             new.push((one, state, edges));
         }
         let all: Vec<&Edge> = new.iter().flat_map(|(_, _, edges)| edges).collect();
+        // After the partitions: what another wave built into a rebuild before this one is known to this one too.
+        self.parents.forget();
         self.parents.foresee(core, &all).await?;
 
         let mut trying = Vec::new();
@@ -352,6 +356,15 @@ impl Step<'_> {
             causes,
             out: _,
         } = &one.chosen;
+        // What it is rebuilt for it is built with, also if the parent was looked at earlier in this step, before that
+        // version was there.
+        for cause in causes {
+            let at = with.entry(cause.parent.clone());
+            let at = at.or_insert_with(|| cause.version.clone());
+            if *at < cause.version {
+                at.clone_from(&cause.version);
+            }
+        }
         let mut decision = match (causes.first(), &one.edge) {
             (Some(cause), Some(edge)) => self.decision(cause, edge, reason.clone()),
             (Some(cause), None) => Decision {

@@ -24,6 +24,34 @@ pub(in super::super) struct Joining {
 
 /// Makes a publish by hand a member of the wave that collects, or begins one with it. Repeatable.
 pub(in super::super) async fn join(core: &Core, change: &Change, cause: &Cause) -> Result<Joining> {
+    // Begun before a crash, perhaps before anybody was told: nobody else would end it.
+    let own = WaveId::from(&change.id);
+    if let Some(wave) = core.store.wave(&own).await? {
+        let member = Write::Member(own.clone(), change.id.clone(), cause.clone());
+        let ends = window_ends(core, &wave);
+        if wave.state == WaveState::Collecting {
+            core.store
+                .write(vec![member, Write::Work(ends.clone())])
+                .await?;
+            let pointer = core.store.collecting(&change.env).await?;
+            let other = match &pointer {
+                Some(id) => core.store.wave(id).await?,
+                None => None,
+            };
+            if other.is_none_or(|other| other.state != WaveState::Collecting) {
+                core.store
+                    .collect(&change.env, pointer.as_ref(), &own)
+                    .await?;
+            }
+            let still = core.store.wave(&own).await?;
+            if still.is_some_and(|wave| wave.state == WaveState::Collecting) {
+                return Ok(Joining {
+                    wave: own,
+                    work: vec![ends],
+                });
+            }
+        }
+    }
     for _ in 0..REFUSALS {
         let pointer = core.store.collecting(&change.env).await?;
         if let Some(id) = &pointer

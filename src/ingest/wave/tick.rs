@@ -80,7 +80,7 @@ pub async fn tick(core: &Core, id: &WaveId) -> Result<Ticked> {
             }
             forgotten(core, &wave, waiting, &mut ticked).await?;
             origins(core, &wave, now, &mut ticked).await?;
-            if close_if(core, &wave, &survey).await? {
+            if close_if(core, &wave, &survey, &mut ticked.work).await? {
                 return Ok(ticked);
             }
         }

@@ -5,8 +5,8 @@
 //! process that died asks nothing any more.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use feedsme::model::change::Change;
@@ -41,7 +41,7 @@ pub enum Fault {
 /// See the module.
 pub struct CrashingStore {
     inner: Arc<dyn Store>,
-    fault: Fault,
+    fault: Mutex<Fault>,
     steps: AtomicUsize,
     dead: AtomicBool,
     struck: AtomicBool,
@@ -51,11 +51,17 @@ impl CrashingStore {
     pub fn new(inner: Arc<dyn Store>, fault: Fault) -> Arc<Self> {
         Arc::new(Self {
             inner,
-            fault,
+            fault: Mutex::new(fault),
             steps: AtomicUsize::new(0),
             dead: AtomicBool::new(false),
             struck: AtomicBool::new(false),
         })
+    }
+
+    /// From here on it has this fault, its steps counted from now.
+    pub fn strike(&self, fault: Fault) {
+        self.steps.store(0, Ordering::SeqCst);
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
     /// How many steps were begun.
@@ -83,7 +89,8 @@ impl CrashingStore {
     async fn step<T>(&self, act: impl Future<Output = Result<T>> + Send) -> Result<T> {
         self.alive()?;
         let step = self.steps.fetch_add(1, Ordering::SeqCst);
-        let (at, dies, happens) = match self.fault {
+        let fault = *self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, dies, happens) = match fault {
             Fault::Never => return act.await,
             Fault::Before(at) => (at, true, false),
             Fault::After(at) => (at, true, true),

@@ -4,12 +4,12 @@
 //! The steps of the service run without HTTP ([`world`]) over a real SQLite store that is made to die ([`crashing`]) or
 //! to wait ([`watched`]). What comes out is compared, as text ([`picture`]), with what comes out when nothing fails.
 
-mod crashing;
-mod outside;
-mod picture;
-mod survive;
-mod watched;
-mod world;
+pub mod crashing;
+pub mod outside;
+pub mod picture;
+pub mod survive;
+pub mod watched;
+pub mod world;
 
 mod h03_accept;
 mod h04_known;
@@ -26,4 +26,4 @@ mod h20_stamps;
 mod h21_wide;
 mod h24_terminal;
 mod import;
-mod random;
+pub mod random;

@@ -353,6 +353,22 @@ impl World {
     async fn nothing_left(&mut self) {
         let mut left = feedsme::store::all_pending(&*self.inner).await.unwrap();
         left.retain(|item| self.process.rests.iter().all(|rest| rest.id != item.id));
+        // The next look was put, its answer was lost, and another one was put for later: each wave needs only one.
+        let ticks = self.process.rests.iter().map(|rest| &rest.job);
+        let ticks: Vec<&Job> = ticks
+            .filter(|job| matches!(job, Job::Tick { .. }))
+            .collect();
+        left.retain(|item| !ticks.contains(&&item.job));
+        let mut needless = Vec::new();
+        for item in &left {
+            if let Job::Tick { wave } = &item.job
+                && let Some(wave) = self.inner.wave(wave).await.unwrap()
+                && wave.state.is_ended()
+            {
+                needless.push(item.id.clone());
+            }
+        }
+        left.retain(|item| !needless.contains(&item.id));
         for item in &left {
             let unanswered =
                 matches!(&item.job, Job::Plan { change, .. } if !self.answered.contains(change));
@@ -378,6 +394,31 @@ impl World {
             let item = self.process.rests.remove(at);
             self.process.plans.push_back(item);
             self.drain().await;
+        }
+    }
+
+    /// From here on the process has this fault.
+    pub fn next_dies(&mut self, fault: Fault) {
+        self.process.store.strike(fault);
+    }
+
+    /// Works until the process dies, or there is nothing left; after a death the looks at waves that are due within a
+    /// minute come before everything else.
+    pub async fn looks_come_first(&mut self) {
+        let deaths = self.deaths;
+        while self.deaths == deaths {
+            if !self.step().await {
+                return;
+            }
+        }
+        self.pass(60_000);
+        let now = self.time.load(Ordering::SeqCst);
+        let rests = std::mem::take(&mut self.process.rests);
+        let (due, later): (Vec<Work>, Vec<Work>) =
+            rests.into_iter().partition(|item| item.due <= now);
+        self.process.rests = later;
+        for item in due.into_iter().rev() {
+            self.process.plans.push_front(item);
         }
     }
 

@@ -12,6 +12,7 @@ mod outcomes;
 mod promotions;
 mod publishes;
 mod reading;
+mod recovery;
 mod sending;
 mod sequence;
 pub mod stage;

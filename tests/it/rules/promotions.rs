@@ -185,7 +185,6 @@ async fn rule_12_a_change_in_the_first_environment_without_published_is_a_promot
 
 /// A promotion that arrives before the dev wave has ended sends what is attached later, too.
 #[tokio::test]
-#[ignore = "pairs of an open dev wave (H14) are not sent late yet"]
 async fn rule_12_pairs_of_an_open_wave_are_sent_when_they_are_attached() {
     let stage = Stage::new().await;
     two_lines(&stage).await;

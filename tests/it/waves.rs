@@ -1,4 +1,0 @@
-//! Waves through `ingest` itself, without a server.
-
-mod circles;
-mod dry;
