@@ -331,6 +331,10 @@ impl Run<'_> {
             self.end(node, None, reason, Standing::Skipped);
             return Ok(());
         }
+        let waited = causes.clone();
+        causes.extend(self.others(node).await?);
+        causes.sort();
+        let before = causes.len();
         if let Some(hold) = held(holds, &mut causes, self.core.clock.now()) {
             let reason = Reason::Held {
                 hold: hold.id,
@@ -340,7 +344,12 @@ impl Run<'_> {
             self.end(node, causes.first(), reason, Standing::Held);
             return Ok(());
         }
-        let choice = match self.as_explored(node, &causes).await? {
+        let explored = if causes.len() == before {
+            self.as_explored(node, &waited).await?
+        } else {
+            None
+        };
+        let choice = match explored {
             Some(choice) => choice,
             None => match self.chosen(node, &causes).await? {
                 Ok(choice) => choice,
@@ -397,6 +406,25 @@ impl Run<'_> {
             rebuild: true,
         });
         Ok(())
+    }
+
+    /// Parents that were published in the wave and that it declares, although they do not reach it (H16): as a release looks
+    /// at them.
+    async fn others(&self, node: &AffectedNode) -> Result<Vec<Cause>> {
+        let plan = &node.plan;
+        let want = Want {
+            top_edges: true,
+            ..Want::statics(&plan.key.package)
+        };
+        let state = read(self.core, want).await?;
+        let edges = state.top.iter().flat_map(|top| &top.edges);
+        let others = edges.filter(|edge| {
+            let key = NodeKey::package(&edge.parent);
+            key != plan.key && !plan.waits_for.contains(&key) && !plan.cycle.contains(&key)
+        });
+        Ok(others
+            .filter_map(|edge| self.published.get(&edge.parent).cloned())
+            .collect())
     }
 
     /// What the explorer found, if all came as it thought.

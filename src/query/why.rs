@@ -12,12 +12,12 @@ use super::wave::{NodeView, WaveView, Whole};
 use super::{managed, rebuild, sentence};
 use crate::ingest::{Core, waves_of_change};
 use crate::model::change::{Change, Verdict};
-use crate::model::decision::Decision;
+use crate::model::decision::{Decision, Reason};
 use crate::model::env::Env;
 use crate::model::id::{ChangeId, RebuildId, WaveId};
 use crate::model::name::PackageName;
 use crate::model::package::{Cause, Kind, RowKey};
-use crate::model::wave::{BuildOutcome, NodeKey, PlanNode, Standing, WaveState};
+use crate::model::wave::{BuildOutcome, Node, NodeKey, PlanNode, Standing, WaveState};
 use crate::semver::Version;
 use crate::store::{Result, Store, Want};
 
@@ -334,7 +334,8 @@ fn told(
     let rebuilt = decisions.iter().rfind(|one| one.is_rebuild());
     match node.standing() {
         Standing::Skipped | Standing::Held => {
-            let skip = decisions.iter().rfind(|one| !one.is_rebuild());
+            let why = node.skipped.as_ref().map_or("held", Reason::code);
+            let skip = decisions.iter().rfind(|one| one.reason.code() == why);
             skip.map_or(stands, sentence::decision)
         }
         Standing::Published => {
@@ -348,8 +349,8 @@ fn told(
             };
             match rebuilt {
                 Some(decision) if whole.wave.kind == Kind::Publish => format!(
-                    "{} {name}@{} was its base, for {}.{build}",
-                    stands,
+                    "{} from {name}@{}, for {}.{build}",
+                    stands.trim_end_matches('.'),
                     plan.base_of(decision),
                     causes(decision)
                 ),
@@ -357,18 +358,18 @@ fn told(
             }
         }
         Standing::Failed | Standing::Late => {
+            let failed = node.failed.as_deref().unwrap_or_default();
+            let broken = failed.starts_with(Node::BUILD_FAILED);
             let attempts = seen
                 .and_then(|seen| seen.rebuild.as_ref()?.progress.as_ref())
                 .map_or(0, |progress| progress.attempts.len());
             match attempts {
                 0 => stands,
-                attempts => format!(
-                    "{stands} It was sent {}.",
-                    match attempts {
-                        1 => "once".to_owned(),
-                        attempts => format!("{attempts} times"),
-                    }
-                ),
+                attempts if !broken => {
+                    let attempts = sentence::count(attempts, "attempt");
+                    format!("{stands} That was after {attempts} to send it.")
+                }
+                _ => stands,
             }
         }
         Standing::Released => match rebuilt {

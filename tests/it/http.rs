@@ -6,6 +6,7 @@ mod errors;
 mod health;
 mod questions;
 mod waiting;
+mod waves;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
