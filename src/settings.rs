@@ -219,7 +219,6 @@ impl Settings {
                 optional: self.edges.contains(&EdgeField::Optional),
                 peer: self.edges.contains(&EdgeField::Peer),
             },
-            ..Rules::default()
         })
     }
 

@@ -85,14 +85,14 @@ impl Plan {
             "waits for",
             "reason",
         ];
-        section(&head, items(&plan["nodes"]).map(row).collect());
+        section(&head, items(&plan["nodes"]).map(row));
         let skips = items(&plan["skips"]).map(|skip| {
             vec![
                 text(skip, "dependent").to_owned(),
                 text(skip, "sentence").to_owned(),
             ]
         });
-        section(&["skipped", "because"], skips.collect());
+        section(&["skipped", "because"], skips);
         let path = names(&plan["critical_path"]);
         if !path.is_empty() {
             println!("\nlongest chain: {}", path.replace(", ", " → "));
@@ -154,7 +154,7 @@ impl Why {
             ]
         });
         let head = ["decided", "for", "reason", "version", "state"];
-        section(&head, decided.collect());
+        section(&head, decided);
         let attempts = items(&why["node"]["rebuild"]["attempts"]).map(|one| {
             vec![
                 one["number"].to_string(),
@@ -163,7 +163,7 @@ impl Why {
                 text(one, "message").to_owned(),
             ]
         });
-        section(&["attempt", "ended", "outcome", "said"], attempts.collect());
+        section(&["attempt", "ended", "outcome", "said"], attempts);
         for one in items(&why["holds"]) {
             println!("\nheld: {}", text(one, "sentence"));
         }
@@ -291,7 +291,7 @@ fn show_wave(wave: &Value) {
         ]
     });
     let head = ["level", "package", "standing", "version", "waits for"];
-    section(&head, rows.collect());
+    section(&head, rows);
     if !wave["packages"]["next"].is_null() {
         println!("… and more: --limit, or --json");
     }
@@ -415,7 +415,8 @@ fn items(value: &Value) -> std::slice::Iter<'_, Value> {
 }
 
 /// A table with an empty line before it, if it has rows.
-fn section(head: &[&str], rows: Vec<Vec<String>>) {
+fn section(head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let rows: Vec<Vec<String>> = rows.collect();
     if !rows.is_empty() {
         println!();
         table(head, &rows);

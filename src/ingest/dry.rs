@@ -362,7 +362,9 @@ impl Run<'_> {
         let row = RowKey::publish(&choice.base);
         let state = read(self.core, Want::rows(&key.package, vec![row])).await?;
         let facts = state.facts(&choice.base);
-        if facts.is_some_and(|facts| covers(facts, &choice.causes, self.core.clock.now()) == Covers::All) {
+        if facts.is_some_and(|facts| {
+            covers(facts, &choice.causes, self.core.clock.now()) == Covers::All
+        }) {
             let reason = crate::plan::publish::replaced_by(&choice.base);
             self.end(node, choice.causes.first(), reason, Standing::Published);
             let cause = Cause {

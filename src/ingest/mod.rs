@@ -117,6 +117,11 @@ fn contention(name: &PackageName) -> IngestError {
 /// Plans an accepted change: everything that follows from it is durable when this answers. Returns the work that it put,
 /// so that the dispatcher need not look for it. Planning a change again does nothing new, and returns what is not sent yet.
 pub async fn plan(core: &Core, id: &ChangeId, digest: &Digest) -> Result<Vec<Work>> {
+    // A large future, which its callers would all carry along.
+    Box::pin(plan_one(core, id, digest)).await
+}
+
+async fn plan_one(core: &Core, id: &ChangeId, digest: &Digest) -> Result<Vec<Work>> {
     let Some(change) = core.store.change(id).await? else {
         return Ok(Vec::new());
     };
@@ -138,10 +143,11 @@ pub async fn plan(core: &Core, id: &ChangeId, digest: &Digest) -> Result<Vec<Wor
         Kind::Publish => publish::plan(core, &change, &described, &json).await?,
         Kind::Promotion => promotion::plan(core, &change, &described, &json).await?,
     };
-    let (rebuilds, skips) = if outcome.again {
+    // As they are kept: an earlier try may have decided some of them.
+    let (rebuilds, skips) = if outcome.decided {
         count(core, id).await?
     } else {
-        (outcome.rebuilds, outcome.skips)
+        (0, 0)
     };
     let planned = Planned {
         at: core.clock.now(),
@@ -185,10 +191,8 @@ struct Outcome {
     /// What the change is; `None` where there is no change.
     verdict: Option<Verdict>,
     work: Vec<Work>,
-    rebuilds: u32,
-    skips: u32,
-    /// Whether something was found that an earlier try had decided: then the counts above are too low.
-    again: bool,
+    /// Whether anything was decided, now or in an earlier try.
+    decided: bool,
 }
 
 impl Outcome {
@@ -211,6 +215,10 @@ pub struct Handled {
 
 /// Does an item of work that sends nothing: everything that follows from it is durable when this answers. Repeatable.
 pub async fn handle(core: &Core, item: &Work) -> Result<Handled> {
+    Box::pin(handle_one(core, item)).await
+}
+
+async fn handle_one(core: &Core, item: &Work) -> Result<Handled> {
     let mut handled = Handled::default();
     match &item.job {
         Job::Plan { change, digest } => handled.work = plan(core, change, digest).await?,

@@ -165,7 +165,7 @@ async fn own_wave(
     let pending_on = wave::open_waves(core, &pairs).await?;
     let lower = lower(&promoted(change, id), &closure.lower);
     write_decisions(core, change, &lower).await?;
-    outcome.skips += u32::try_from(lower.len()).unwrap_or(u32::MAX);
+    outcome.decided |= !lower.is_empty();
     if closure.nodes.is_empty() && pending_on.is_empty() {
         return Ok(());
     }
@@ -294,7 +294,7 @@ async fn skip_the_others(core: &Core, change: &Promoted<'_>, outcome: &mut Outco
     loop {
         let (skips, next) = the_others(core, change, after.as_ref()).await?;
         keep(core, change.change, &skips).await?;
-        outcome.skips += u32::try_from(skips.len()).unwrap_or(u32::MAX);
+        outcome.decided |= !skips.is_empty();
         if next.is_none() {
             return Ok(());
         }
@@ -365,7 +365,7 @@ async fn skip_who_admits_nothing(
     loop {
         let (skips, next) = who_admits_nothing(core, change, origin, after.as_ref()).await?;
         keep(core, change.change, &skips).await?;
-        outcome.skips += u32::try_from(skips.len()).unwrap_or(u32::MAX);
+        outcome.decided |= !skips.is_empty();
         if next.is_none() {
             return Ok(());
         }

@@ -229,7 +229,7 @@ async fn own_wave(
             let writes: Vec<Write> = skips
                 .map(|skip| Write::Decision(change.id.clone(), Box::new(skip)))
                 .collect();
-            outcome.skips += u32::try_from(writes.len()).unwrap_or(u32::MAX);
+            outcome.decided |= !writes.is_empty();
             if !writes.is_empty() {
                 core.store.write(writes).await?;
             }

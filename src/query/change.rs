@@ -209,8 +209,8 @@ pub async fn change(
             progress: progresses.remove(&id),
             id,
         });
-        let rebuilt = decision.is_rebuild();
-        view(decision, rebuilt, rebuild)
+        let is_sent = decision.is_rebuild();
+        view(decision, is_sent, rebuild)
     });
     Ok(Some(ChangeDetail {
         change: change.into(),
@@ -218,10 +218,10 @@ pub async fn change(
     }))
 }
 
-/// A decision as it is shown. `rebuilt`: whether something is sent, also where it has no id yet.
+/// A decision as it is shown. `is_sent`: whether something is sent, also where it has no id yet.
 pub(super) fn view(
     decision: Decision,
-    rebuilt: bool,
+    is_sent: bool,
     rebuild: Option<DecidedRebuild>,
 ) -> DecisionView {
     let sentence = sentence::decision(&decision);
@@ -230,7 +230,7 @@ pub(super) fn view(
         flag,
     };
     DecisionView {
-        decision: if rebuilt { "rebuild" } else { "skip" },
+        decision: if is_sent { "rebuild" } else { "skip" },
         reason: decision.reason.code(),
         sentence,
         inputs: Inputs {

@@ -241,7 +241,7 @@ async fn of_change(core: &Core, name: &PackageName, change: Change) -> Result<Fo
         }
     }
     // What was decided about it for this very version.
-    let mut decisions = decided(store, &[change.id.clone()], name, None).await?;
+    let mut decisions = decided(store, std::slice::from_ref(&change.id), name, None).await?;
     if let Some(mut found) = best {
         found.change = Some(change);
         return Ok(found);
@@ -461,8 +461,8 @@ async fn views(store: &dyn Store, decisions: Vec<Decision>) -> Result<Vec<Decisi
             progress: progresses.get(&id).cloned(),
             id,
         });
-        let rebuilt = decision.is_rebuild();
-        view(decision, rebuilt, rebuild)
+        let is_sent = decision.is_rebuild();
+        view(decision, is_sent, rebuild)
     });
     Ok(shown.collect())
 }

@@ -189,6 +189,11 @@ impl<'a> Step<'a> {
             Some(cause) => self.answers(cause, page).await?,
             None => vec![None; page.len()],
         };
+        let own: BTreeMap<PackageName, Base> = names
+            .iter()
+            .zip(&answers)
+            .filter_map(|(name, answer)| Some((name.clone(), answer.clone()?)))
+            .collect();
         let mut skips = Vec::new();
         let mut waiting = Vec::new();
         let mut new = Vec::new();
@@ -220,7 +225,8 @@ impl<'a> Step<'a> {
                 Some(plan) => {
                     let waited_for = plan.waits_for.contains(of.key);
                     if (waited_for && came_late(of.node)) || (!waited_for && admitted) {
-                        self.late(of, &plan, &node).await?;
+                        self.late(of, &plan, &node, own.get(&edge.dependent))
+                            .await?;
                     }
                     if waited_for {
                         self.go_on(&plan.key, &node).await?;
@@ -235,7 +241,8 @@ impl<'a> Step<'a> {
             // Somebody else decided it meanwhile, perhaps before this parent was there.
             let node = self.nodes(std::slice::from_ref(&plan.key)).await?;
             let node = node.get(&plan.key).cloned().unwrap_or_default();
-            self.late(of, &plan, &node).await?;
+            let answer = own.get(&plan.key.package);
+            self.late(of, &plan, &node, answer).await?;
             self.go_on(&plan.key, &node).await?;
         }
         Ok(())
@@ -284,29 +291,39 @@ impl<'a> Step<'a> {
         Ok(without.then(|| edge.dependent.clone()))
     }
 
-    /// Notes a node that was decided if it went without this parent.
-    async fn late(&mut self, of: &Children<'_>, plan: &PlanNode, node: &Node) -> Result<()> {
-        let Some(cause) = of.cause else { return Ok(()) };
-        let with = self.built_with(&plan.key, node).await?;
+    /// Notes a node that was decided if it went without this parent, which would have reached it.
+    async fn late(
+        &mut self,
+        of: &Children<'_>,
+        plan: &PlanNode,
+        node: &Node,
+        answer: Option<&Base>,
+    ) -> Result<()> {
+        let (Some(cause), Some(Base::Rebuild { base, .. })) = (of.cause, answer) else {
+            return Ok(());
+        };
+        let (with, from) = self.built_with(&plan.key, node).await?;
+        if from.is_some_and(|from| *base < from) {
+            // What was rebuilt does not let it in (H23).
+            return Ok(());
+        }
         if went_without(plan, node, with.as_ref(), of.key, &cause.version) {
             self.without.insert(plan.key.package.clone());
         }
         Ok(())
     }
 
-    /// What a node's version, or its rebuild, was built with.
-    async fn built_with(
-        &self,
-        key: &NodeKey,
-        node: &Node,
-    ) -> Result<Option<BTreeMap<PackageName, Version>>> {
+    /// What a node's version, or its rebuild, was built with, and from which version.
+    async fn built_with(&self, key: &NodeKey, node: &Node) -> Result<Built> {
+        let rebuild = release::of_node(self.core, &self.wave.id, key, node).await?;
+        let from = rebuild.as_ref().map(|(_, rebuild)| rebuild.base.clone());
         if let Some(version) = &node.published {
             let row = RowKey::publish(version);
             let state = super::read(self.core, Want::rows(&key.package, vec![row])).await?;
-            return Ok(state.facts(version).and_then(|facts| facts.with.clone()));
+            let with = state.facts(version).and_then(|facts| facts.with.clone());
+            return Ok((with, from.or_else(|| Some(version.clone()))));
         }
-        let rebuild = release::of_node(self.core, &self.wave.id, key, node).await?;
-        Ok(rebuild.map(|(_, rebuild)| rebuild.with))
+        Ok((rebuild.map(|(_, rebuild)| rebuild.with), from))
     }
 
     /// What is left to do after a node that was decided before: whoever decided it may have died half-way (H7, H9).
@@ -314,7 +331,7 @@ impl<'a> Step<'a> {
         if !self.again.insert(key.clone()) {
             return Ok(());
         }
-        self.outcome.again = true;
+        self.outcome.decided = true;
         match node.standing() {
             Standing::Skipped | Standing::Held => self.events.push_back(key.clone()),
             Standing::Released => {
@@ -376,7 +393,7 @@ impl<'a> Step<'a> {
         // Only now: a node that has ended is not looked at again.
         let ended = Write::Node(self.wave.id.clone(), key.clone(), node);
         self.core.store.write(vec![ended]).await?;
-        self.outcome.skips += 1;
+        self.outcome.decided = true;
         self.events.push_back(key.clone());
         Ok(())
     }
@@ -560,7 +577,7 @@ impl<'a> Step<'a> {
         if decisions.is_empty() {
             return Ok(());
         }
-        self.outcome.skips += u32::try_from(decisions.len()).unwrap_or(u32::MAX);
+        self.outcome.decided = true;
         let writes = decisions
             .iter()
             .map(|one| Write::Decision(self.change.clone(), Box::new(one.clone())));
@@ -636,6 +653,9 @@ impl<'a> Step<'a> {
         Ok(versions.into_iter().map(cause).collect())
     }
 }
+
+/// What a version was built with, if that is known, and the version that it was made from.
+type Built = (Option<BTreeMap<PackageName, Version>>, Option<Version>);
 
 /// Of whom the dependents are looked at.
 struct Children<'a> {

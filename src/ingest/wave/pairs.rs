@@ -51,7 +51,7 @@ pub(in super::super) async fn closure(
         let mut next = vec![root.clone()];
         while let Some(from) = next.pop() {
             if !lines.contains_key(&from) {
-                let mut pairs = entries(core, &from, &origin_of(origin, &from)).await?;
+                let mut pairs = entries(core, &from, origin_of(origin, &from)).await?;
                 if from == root
                     && let Some(only) = only
                 {
@@ -142,13 +142,13 @@ pub(in super::super) async fn closure(
 }
 
 /// The origin version of what the promotion began with; of other versions it is not asked for.
-fn origin_of(origin: &Cause, key: &NodeKey) -> Option<Version> {
+fn origin_of<'a>(origin: &'a Cause, key: &NodeKey) -> Option<&'a Version> {
     let same = key.package == origin.parent && key.version.as_ref() == Some(&origin.version);
-    origin.origin.clone().filter(|_| same)
+    origin.origin.as_ref().filter(|_| same)
 }
 
 /// The pairs that go with a version: its line, or, where there is none, what the setting says (rule 12).
-async fn entries(core: &Core, of: &NodeKey, origin: &Option<Version>) -> Result<Vec<NodeKey>> {
+async fn entries(core: &Core, of: &NodeKey, origin: Option<&Version>) -> Result<Vec<NodeKey>> {
     let Some(version) = &of.version else {
         return Ok(Vec::new());
     };
@@ -174,7 +174,7 @@ async fn entries(core: &Core, of: &NodeKey, origin: &Option<Version>) -> Result<
                 .await?;
             after = page.last().map(|edge| edge.dependent.clone());
             for edge in page.iter().filter(|edge| edge.range.is_some()) {
-                let highest = highest(core, of, version, origin.as_ref(), &edge.dependent).await?;
+                let highest = highest(core, of, version, origin, &edge.dependent).await?;
                 pairs.extend(highest.map(|at| NodeKey::pair(&edge.dependent, &at)));
             }
             page.len() == PAGE
@@ -365,7 +365,6 @@ impl Step<'_> {
             let (decision, started) = self.pair(&plan, &parents, first, behalf).await?;
             let rebuilt = decision.is_rebuild();
             let change = decision_change(&decision, started.as_ref(), &self.change);
-            let own = change == self.change;
             writes.push(Write::Decision(change, Box::new(decision.clone())));
             if let Some((key, rebuild, state)) = started {
                 let index =
@@ -386,13 +385,13 @@ impl Step<'_> {
             }
             if rebuilt {
                 // What another change led to is counted there.
-                self.outcome.rebuilds += u32::from(own);
+                self.outcome.decided = true;
                 for parent in &parents {
                     let pair = (plan.key.package.clone(), plan.base.clone());
                     sent.entry(parent.clone()).or_default().push(pair);
                 }
             } else {
-                self.outcome.skips += 1;
+                self.outcome.decided = true;
                 ended.push((plan.key, decision.reason));
             }
         }

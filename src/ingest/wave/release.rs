@@ -152,7 +152,7 @@ impl Step<'_> {
                 Err(reasons) => {
                     let reason = match reasons.into_iter().next() {
                         // Those who asked for it heard it already; here it is why the node ends.
-                        Some((_, reason)) if self.is_single(&plan) => reason,
+                        Some((_, reason)) if plan.waits_for.len() == 1 => reason,
                         _ => Reason::NoLongerReached,
                     };
                     self.skip(&plan, reason).await?;
@@ -200,10 +200,6 @@ impl Step<'_> {
             published.extend(there);
         }
         Ok(nodes)
-    }
-
-    fn is_single(&self, plan: &PlanNode) -> bool {
-        plan.waits_for.len() == 1
     }
 
     /// A rebuild that is wanted whatever the parents say: from the highest version.
@@ -453,10 +449,7 @@ impl Step<'_> {
         }
         writes.extend(work.iter().cloned().map(Write::Work));
         self.core.store.write(writes).await?;
-        let own = reserved
-            .iter()
-            .filter(|one| one.rebuild.change == self.change);
-        self.outcome.rebuilds += u32::try_from(own.count()).unwrap_or(u32::MAX);
+        self.outcome.decided = true;
         self.outcome.work.extend(work);
         Ok(())
     }
