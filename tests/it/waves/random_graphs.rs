@@ -313,12 +313,12 @@ impl Story {
                     continue;
                 }
                 // Its own rebuild for it was sent and never came back.
-                let lost = self
+                let never_came_back = self
                     .lost
                     .iter()
                     .any(|(one, at)| one == name && at.parse_version() > last);
                 assert!(
-                    lost,
+                    never_came_back,
                     "seed {}: {name}@{last} was built with {parent}@{has:?}, there is {highest:?}",
                     self.seed
                 );

@@ -508,38 +508,40 @@ impl Step {
                 None => self.with(at).await,
             };
             turn().await;
-            let mut model = self.model.borrow_mut();
-            if model.packages[at].seq != package.seq {
-                if model.mistake == Mistake::RefusalEnds {
-                    return false;
+            let version = {
+                let mut model = self.model.borrow_mut();
+                if model.packages[at].seq != package.seq {
+                    if model.mistake == Mistake::RefusalEnds {
+                        return false;
+                    }
+                    continue;
                 }
-                continue;
-            }
-            let early = plan.waits_for.iter().find(|key| {
-                let parent = model.keys.iter().position(|one| one == *key).unwrap();
-                let node = model.waves[&wave].nodes.get(&parent);
-                !node.is_some_and(|node| node.standing().is_terminal())
-            });
-            if let Some(early) = early {
-                model.broken = Some(format!("{at} was released before {early:?} in {wave}"));
-            }
-            let package = &mut model.packages[at];
-            package.seq += 1;
-            package.last += 1;
-            let version = package.last;
-            package.open.insert(wave, version);
-            let twice = package.rows.values().any(|row| row.wave == wave);
-            let row = Row {
-                wave,
-                with,
-                published: false,
-                sent: false,
+                let early = plan.waits_for.iter().find(|key| {
+                    let parent = model.keys.iter().position(|one| one == *key).unwrap();
+                    let node = model.waves[&wave].nodes.get(&parent);
+                    !node.is_some_and(|node| node.standing().is_terminal())
+                });
+                if let Some(early) = early {
+                    model.broken = Some(format!("{at} was released before {early:?} in {wave}"));
+                }
+                let package = &mut model.packages[at];
+                package.seq += 1;
+                package.last += 1;
+                let version = package.last;
+                package.open.insert(wave, version);
+                let twice = package.rows.values().any(|row| row.wave == wave);
+                let row = Row {
+                    wave,
+                    with,
+                    published: false,
+                    sent: false,
+                };
+                package.rows.insert(version, row);
+                if twice {
+                    model.broken = Some(format!("{at} was reserved twice in {wave}"));
+                }
+                version
             };
-            package.rows.insert(version, row);
-            if twice {
-                model.broken = Some(format!("{at} was reserved twice in {wave}"));
-            }
-            drop(model);
             self.put(wave, at, version).await;
             return false;
         }
@@ -619,21 +621,24 @@ thread_local! {
     static NAMES: Vec<PackageName> = (0..6).map(|at| format!("p{at}").parse_name()).collect();
 }
 
+/// A step of a replica, as far as it has come.
+type Running = Pin<Box<dyn Future<Output = ()>>>;
+
 fn world(dice: &mut Dice, mistake: Mistake) -> Model {
     let size = 3 + dice.below(4);
     let cyclic = dice.below(4) == 0;
     let mut children = vec![Vec::new(); size];
     let mut parents = vec![Vec::new(); size];
-    for child in 0..size {
-        for parent in 0..size {
+    for (child, parents) in parents.iter_mut().enumerate() {
+        for (parent, children) in children.iter_mut().enumerate() {
             let likely = if parent < child {
                 55
             } else {
                 12 * usize::from(cyclic)
             };
             if parent != child && dice.below(100) < likely {
-                children[parent].push(child);
-                parents[child].push(parent);
+                children.push(child);
+                parents.push(parent);
             }
         }
     }
@@ -668,7 +673,7 @@ fn schedule(seed: u64, mistake: Mistake) -> Result<usize, String> {
             model.items.insert(Item::Publish(at, 1));
         }
     }
-    let mut replicas: Vec<Option<(Item, Pin<Box<dyn Future<Output = ()>>>)>> = vec![None, None];
+    let mut replicas: Vec<Option<(Item, Running)>> = vec![None, None];
     let mut deaths = dice.below(6);
     let mut context = Context::from_waker(Waker::noop());
     // How long one goes on while the other stands still.
