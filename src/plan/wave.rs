@@ -108,9 +108,13 @@ pub enum Covers {
     Undecided,
 }
 
-/// Whether a base was built with all these parents already. With a higher version of one of them only if it was published
+/// Whether a base that was published by hand was built with all these parents already; a rebuild goes with the lines of
+/// its own wave only, so it never stands for another. With a higher version of one of them only if it was published
 /// after the wave was opened: else somebody publishes an older version of the parent on purpose (rule 8).
 pub fn covers(base: &Facts, causes: &[Cause], opened: Millis) -> Covers {
+    if base.origin.is_some() {
+        return Covers::NotAll;
+    }
     let is_later = base.noticed.is_some_and(|noticed| noticed >= opened);
     match &base.with {
         Some(with) => {

@@ -278,9 +278,13 @@ impl Step<'_> {
                 continue;
             }
             let base = state.facts(&one.chosen.base);
-            let covered = base.map_or(Covers::NotAll, |base| {
-                covers(base, &one.chosen.causes, self.wave.opened)
-            });
+            // What an operator asks for is done in any case.
+            let by_hand = matches!(self.wave.start, Start::ByHand { .. });
+            let covered = base
+                .filter(|_| !(by_hand && one.plan.seed.is_some()))
+                .map_or(Covers::NotAll, |base| {
+                    covers(base, &one.chosen.causes, self.wave.opened)
+                });
             match covered {
                 Covers::All => {
                     self.replaced(&one).await?;

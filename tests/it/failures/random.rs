@@ -175,7 +175,8 @@ async fn everybody_met(world: &World, seed: u64) {
                         .also
                         .iter()
                         .any(|cause| cause.parent == parent && cause.version == top.version);
-                    one.dependent == edge.dependent && on_behalf
+                    let own = one.parent == parent && one.parent_version == top.version;
+                    one.dependent == edge.dependent && (own || on_behalf)
                 });
             assert!(
                 !admits || met,
