@@ -121,6 +121,11 @@ impl WaveId {
         }
         Self(format!("f-{}", hex(&hash.finalize()[..16])))
     }
+
+    /// Where nodes are noted that a hold held back; no wave.
+    pub fn held_by(hold: &str) -> Self {
+        Self(format!("held-{hold}"))
+    }
 }
 
 impl RebuildId {

@@ -8,7 +8,7 @@ use crate::graph::{Origin, Seed};
 use crate::model::id::{ChangeId, WaveId};
 use crate::model::name::PackageName;
 use crate::model::package::{Cause, Kind};
-use crate::model::wave::{Hold, NodeKey, PlanNode, Start};
+use crate::model::wave::{NodeKey, PlanNode, Start};
 use crate::model::work::Work;
 use crate::store::Write;
 
@@ -92,11 +92,21 @@ pub(in super::super) async fn end_hold(
     let there = holds.into_iter().flatten().find(|hold| hold.id == id);
     if let Some(hold) = there {
         if hold.holds(now) {
-            let again = hold.expires.map(|due| hold_ends(&hold, due));
+            let again = hold
+                .expires
+                .map(|due| hold_ends(package, id, "expires", due));
             return Ok(again.into_iter().collect());
         }
         let ended = Write::HoldEnded(package.clone(), id.to_owned(), hold.expires.unwrap_or(now));
         core.store.write(vec![ended]).await?;
+    }
+    let key = NodeKey::package(package);
+    let marks = core
+        .store
+        .nodes(&WaveId::held_by(id), std::slice::from_ref(&key))
+        .await?;
+    if marks.iter().all(|mark| mark.held.is_none()) {
+        return Ok(Vec::new());
     }
     rebuild_now(
         core,
@@ -111,13 +121,13 @@ pub(in super::super) async fn end_hold(
 }
 
 /// The item that ends a hold.
-pub(super) fn hold_ends(hold: &Hold, due: i64) -> Work {
+pub(super) fn hold_ends(package: &PackageName, hold: &str, why: &str, due: i64) -> Work {
     Work {
-        id: format!("hold/{}/{due}", hold.id),
-        package: hold.package.clone(),
+        id: format!("hold/{hold}/{why}"),
+        package: package.clone(),
         due,
         job: crate::model::work::Job::HoldEnds {
-            hold: hold.id.clone(),
+            hold: hold.to_owned(),
         },
     }
 }

@@ -1,7 +1,7 @@
 //! Waves: what happens to a node, and to those that wait for it (rules 14-17; protocol.md, WAVE and NODE).
 //!
 //! One step does it all: something became known of a node, by a column that is durable by now, and everybody who may
-//! depend on it is looked at again ([`advance`]). Who is released, skipped or held has a column then, and those that
+//! depend on it is looked at again (`advance`). Who is released, skipped or held has a column then, and those that
 //! depend on *them* are looked at in turn. Nothing is counted and nothing is remembered between two steps, so a step can
 //! be repeated, and two replicas can take two steps of one wave at once: each reads after its own write, so the later one
 //! sees both (H7).
@@ -333,7 +333,13 @@ impl<'a> Step<'a> {
         }
         self.outcome.decided = true;
         match node.standing() {
-            Standing::Skipped | Standing::Held => self.events.push_back(key.clone()),
+            Standing::Skipped => self.events.push_back(key.clone()),
+            Standing::Held => {
+                self.events.push_back(key.clone());
+                if let Some(hold) = &node.held {
+                    self.still_held(&key.package, hold).await?;
+                }
+            }
             Standing::Released => {
                 let found = release::of_node(self.core, &self.wave.id, key, node).await?;
                 if let Some((row, rebuild)) = found {

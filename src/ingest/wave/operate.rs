@@ -166,7 +166,9 @@ fn noticed(state: &crate::model::package::PackageState, row: &RowKey) -> bool {
 
 /// Keeps a package, or one of its dependencies, from being rebuilt. Returns the work that ends it in time.
 pub async fn hold(core: &Core, hold: &Hold) -> Result<Vec<Work>> {
-    let ends = hold.expires.map(|due| follow::hold_ends(hold, due));
+    let ends = hold
+        .expires
+        .map(|due| follow::hold_ends(&hold.package, &hold.id, "expires", due));
     let mut writes = vec![Write::Hold(hold.clone())];
     writes.extend(ends.iter().cloned().map(Write::Work));
     core.store.write(writes).await?;
@@ -176,7 +178,7 @@ pub async fn hold(core: &Core, hold: &Hold) -> Result<Vec<Work>> {
 /// Ends a hold before its time. Returns the work that releases what was held.
 pub async fn unhold(core: &Core, hold: &Hold) -> Result<Vec<Work>> {
     let now = core.clock.now();
-    let ends = follow::hold_ends(hold, now);
+    let ends = follow::hold_ends(&hold.package, &hold.id, "removed", now);
     let writes = vec![
         Write::HoldEnded(hold.package.clone(), hold.id.clone(), now),
         Write::Work(ends.clone()),

@@ -232,9 +232,10 @@ impl Step<'_> {
         edge: Option<&Dependent>,
         hold: Hold,
     ) -> Result<()> {
+        let (core, key) = (self.core, plan.key.clone());
         let reason = Reason::Held {
             hold: hold.id.clone(),
-            owner: hold.owner,
+            owner: hold.owner.clone(),
             until: hold.expires,
         };
         let decision = match (causes.first(), edge) {
@@ -242,10 +243,26 @@ impl Step<'_> {
             _ => self.decision_of(plan, reason).await?,
         };
         let node = Node {
-            held: Some(hold.id),
+            held: Some(hold.id.clone()),
             ..Node::default()
         };
-        self.end(&plan.key, node, decision).await
+        // That the hold holds something back; then whether it still does: whoever ends it says so first, then looks here.
+        let mark = Write::Node(WaveId::held_by(&hold.id), key.clone(), node.clone());
+        core.store.write(vec![mark]).await?;
+        self.end(&key, node, decision).await?;
+        self.still_held(&key.package, &hold.id).await
+    }
+
+    /// Looks after a node that is held: if the hold has ended meanwhile, what it held back goes.
+    pub(super) async fn still_held(&mut self, package: &PackageName, hold: &str) -> Result<()> {
+        let store = &self.core.store;
+        let holds = store.holds(std::slice::from_ref(package)).await?;
+        if holds.iter().flatten().all(|one| one.id != hold) {
+            let ends = super::follow::hold_ends(package, hold, "held late", self.core.clock.now());
+            store.write(vec![Write::Work(ends.clone())]).await?;
+            self.outcome.work.push(ends);
+        }
+        Ok(())
     }
 
     /// Tries to reserve a rebuild for each.

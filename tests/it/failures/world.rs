@@ -351,6 +351,12 @@ impl World {
     /// What a process does not know of, nobody does until the next start. Only a change that was never answered may be
     /// so: its client posts it again.
     async fn nothing_left(&mut self) {
+        // The end of a hold failed half-way and is done again: then what it put is told.
+        let now = self.time.load(Ordering::SeqCst);
+        let ends = |item: &Work| matches!(item.job, Job::HoldEnds { .. }) && item.due <= now;
+        if self.process.rests.iter().any(ends) {
+            return;
+        }
         let mut left = feedsme::store::all_pending(&*self.inner).await.unwrap();
         left.retain(|item| self.process.rests.iter().all(|rest| rest.id != item.id));
         // The next look was put, its answer was lost, and another one was put for later: each wave needs only one.
@@ -388,6 +394,11 @@ impl World {
             self.restart().await;
             while self.step().await {}
         }
+    }
+
+    /// Work that somebody put, told to the process.
+    pub fn hand_over(&mut self, work: Vec<Work>) {
+        self.process.put(work);
     }
 
     /// Time passes, and what was to be done by then is done.

@@ -10,6 +10,7 @@ mod h14_promotions;
 mod h16_start;
 mod h22_settle;
 mod h24_ends;
+mod holds;
 mod promotions;
 mod random_graphs;
 mod shapes;
