@@ -195,7 +195,10 @@ async fn rule_12_pairs_of_an_open_wave_are_sent_when_they_are_attached() {
     let sent = doc("child", "5.0.1-1", &on("root", "^1.0.0"));
     stage.notice(sent).await;
     stage
-        .seen(|r| r.iter().any(|r| r.env.as_deref() == Some("test")))
+        .seen(|all| {
+            all.iter()
+                .any(|r| r.env.as_deref() == Some("test") && r.finished.is_some())
+        })
         .await;
     assert_eq!(stage.taken(), ["build child@5.0.1-1 test"]);
     stage.end().await;
