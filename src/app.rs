@@ -15,7 +15,7 @@ use crate::dispatch::worker::{Inbox, Worker, WorkerOptions};
 use crate::dispatch::{Neighbours, Owner};
 use crate::http::{ApiState, ServerOptions, serve};
 use crate::ingest::{Clock, Core};
-use crate::model::package::Millis;
+use crate::model::package::millis;
 use crate::neighbours::{BuildService, Neighbour, Registry, Unusable, Warehouse};
 use crate::settings::{Settings, SettingsError, StoreAddress};
 use crate::store::cassandra::CassandraStore;
@@ -298,7 +298,7 @@ const PRUNE: Duration = Duration::from_mins(10);
 
 /// Ends what is older than `retain`, a little at a time.
 async fn prune(core: Core, stop: CancellationToken) {
-    let retain = Millis::try_from(core.rules.retain.as_millis()).unwrap_or(Millis::MAX);
+    let retain = millis(core.rules.retain);
     loop {
         let mut wait = PRUNE;
         match core

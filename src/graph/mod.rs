@@ -66,6 +66,13 @@ pub struct Affected {
     pub settled: bool,
 }
 
+impl Affected {
+    /// The rows of the plan, in build order.
+    pub fn into_plan(self) -> Vec<PlanNode> {
+        self.nodes.into_iter().map(|node| node.plan).collect()
+    }
+}
+
 /// One rebuild that is foreseen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AffectedNode {

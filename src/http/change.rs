@@ -14,7 +14,7 @@ use super::body::{BodyError, BodyReader, SLICE};
 use super::errors::{ApiError, Result, ok};
 use super::params::{self, Query, clip};
 use super::server::{ApiState, ServerOptions};
-use super::unread::refused;
+use super::unread::answered;
 use super::wait::{self, Outcome};
 use crate::ingest::{Posted, accept};
 use crate::model::IncomingChange;
@@ -67,10 +67,7 @@ async fn answer(
         Ok((posted, deadline)) => accepted(state, &posted, deadline).await,
         Err(error) => Err(error),
     };
-    match accepted {
-        Ok(response) => response,
-        Err(error) => refused(&error, payload).await,
-    }
+    answered(accepted, payload).await
 }
 
 /// Reads and judges everything that the client sent.

@@ -6,7 +6,7 @@ use super::change::{environment, read};
 use super::errors::{Result, ok};
 use super::params::Query;
 use super::server::{ApiState, ServerOptions};
-use super::unread::refused;
+use super::unread::answered;
 use crate::ingest::dry_run;
 use crate::model::env::Env;
 use crate::query;
@@ -40,10 +40,8 @@ async fn answer(
     env: Result<Option<Env>>,
     mut payload: web::Payload,
 ) -> HttpResponse {
-    match planned(state, options, request, env, &mut payload).await {
-        Ok(response) => response,
-        Err(error) => refused(&error, payload).await,
-    }
+    let answer = planned(state, options, request, env, &mut payload).await;
+    answered(answer, payload).await
 }
 
 async fn planned(

@@ -13,7 +13,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody, to_bytes};
 use actix_web::{HttpResponse, ResponseError as _, web};
 use bytes::Bytes;
 
-use super::errors::ApiError;
+use super::errors::{self, ApiError};
 
 /// The answer to a request that is refused before its body was read to the end.
 pub async fn refused(error: &ApiError, rest: web::Payload) -> HttpResponse {
@@ -23,6 +23,14 @@ pub async fn refused(error: &ApiError, rest: web::Payload) -> HttpResponse {
         bytes: Some(bytes),
         _rest: rest,
     }))
+}
+
+/// The answer to a request whose body may not have been read to the end.
+pub async fn answered(answer: errors::Result<HttpResponse>, rest: web::Payload) -> HttpResponse {
+    match answer {
+        Ok(response) => response,
+        Err(error) => refused(&error, rest).await,
+    }
 }
 
 struct Answer {

@@ -10,7 +10,7 @@ use super::change::{body, environment};
 use super::errors::{ApiError, Result, ok};
 use super::params::{self, Query, clip};
 use super::server::{ApiState, ServerOptions};
-use super::unread::refused;
+use super::unread::answered;
 use crate::ingest::{self, wave};
 use crate::model::env::Env;
 use crate::model::id::{ChangeId, WaveId};
@@ -144,7 +144,7 @@ pub async fn by_hand(
     mut payload: web::Payload,
 ) -> HttpResponse {
     let answer = rebuilt(&state, &options, &request, &mut payload).await;
-    told(answer, payload).await
+    answered(answer, payload).await
 }
 
 async fn rebuilt(
@@ -173,7 +173,7 @@ pub async fn outcome(
     mut payload: web::Payload,
 ) -> HttpResponse {
     let answer = built(&state, &options, &request, &mut payload).await;
-    told(answer, payload).await
+    answered(answer, payload).await
 }
 
 async fn built(
@@ -225,7 +225,7 @@ pub async fn hold(
     mut payload: web::Payload,
 ) -> HttpResponse {
     let answer = held(&state, &options, &request, &name, &mut payload).await;
-    told(answer, payload).await
+    answered(answer, payload).await
 }
 
 async fn held(
@@ -426,12 +426,5 @@ fn text<'a>(body: &'a Map<String, Value>, field: &str) -> Result<Option<&'a str>
             let text = format!("{field}: must be a text");
             Err(ApiError::invalid("invalid_field", field, text))
         }
-    }
-}
-
-async fn told(answer: Result<HttpResponse>, payload: web::Payload) -> HttpResponse {
-    match answer {
-        Ok(response) => response,
-        Err(error) => refused(&error, payload).await,
     }
 }

@@ -7,12 +7,12 @@ use crate::model::change::{Change, Verdict};
 use crate::model::decision::{Decision, Reason};
 use crate::model::id::{ChangeId, WaveId};
 use crate::model::name::PackageName;
-use crate::model::package::{Cause, Kind, Millis, Rebuild, RowKey};
+use crate::model::package::{Cause, Kind, Millis, Rebuild, RowKey, millis};
+use crate::plan::WithoutLine;
 use crate::plan::promotion::{self as decide, Promoted};
 use crate::plan::publish::{Described, Source, edge_projections};
-use crate::plan::{Confirm, WithoutLine};
 use crate::semver::Version;
-use crate::store::{Committed, Node, NodeKey, Promotion, Want, Write};
+use crate::store::{Committed, NodeKey, Promotion, Want, Write};
 
 /// How many pairs are decided at a time.
 const PAGE: usize = 500;
@@ -43,8 +43,7 @@ pub(super) async fn plan(
         && !planned_before
         && let Some(latest) = &latest
     {
-        let window =
-            Millis::try_from(core.rules.duplicate_window.as_millis()).unwrap_or(Millis::MAX);
+        let window = millis(core.rules.duplicate_window);
         let ended = ended(core, latest).await?;
         if decide::is_duplicate(change, latest, ended, window) {
             return Ok(Outcome::of(Verdict::Duplicate {
@@ -122,22 +121,9 @@ pub(super) fn promoted<'a>(change: &'a Change, wave: &'a WaveId) -> Promoted<'a>
 
 /// The notice of a pair came: it is published in its waves, or, where outcomes are waited for, will be.
 async fn is_there(core: &Core, change: &Change, key: &NodeKey, waves: &[WaveId]) -> Result<()> {
-    let confirmed = match core.rules.confirm {
-        Confirm::Notice => Some(Ok(())),
-        Confirm::Outcome => {
-            wave::confirmed(core, &change.name, &change.version, &change.env).await?
-        }
-    };
-    let node = match confirmed {
-        None => return Ok(()),
-        Some(Ok(())) => Node {
-            published: Some(change.version.clone()),
-            ..Node::default()
-        },
-        Some(Err(message)) => Node {
-            failed: Some(message),
-            ..Node::default()
-        },
+    let node = wave::after_notice(core, &change.name, &change.version, &change.env).await?;
+    let Some(node) = node else {
+        return Ok(());
     };
     let nodes = waves
         .iter()

@@ -14,12 +14,11 @@ use crate::model::package::{
     Cause, Facts, Kind, Millis, PackageState, Rebuild, RebuildState, RowKey, Stamp,
 };
 use crate::model::wave::Start;
-use crate::plan::Confirm;
 use crate::plan::applied::applied;
 use crate::plan::attach::{self, Settling};
 use crate::plan::publish::{self, Described, Source, Step};
 use crate::semver::Version;
-use crate::store::{Committed, Node, NodeKey, Projection, Want, Write};
+use crate::store::{Committed, NodeKey, Projection, Want, Write};
 
 /// Handles the notice of a publish. The steps, each repeatable:
 /// 1. the facts of the version, in one batch of its package;
@@ -148,24 +147,8 @@ async fn go_on(
     waves: &[WaveId],
     outcome: &mut Outcome,
 ) -> Result<()> {
-    let confirmed = match core.rules.confirm {
-        Confirm::Notice => Some(Ok(())),
-        Confirm::Outcome => {
-            wave::confirmed(core, &cause.parent, &cause.version, &change.env).await?
-        }
-    };
     let key = NodeKey::package(&cause.parent);
-    let node = match confirmed {
-        None => None,
-        Some(Ok(())) => Some(Node {
-            published: Some(cause.version.clone()),
-            ..Node::default()
-        }),
-        Some(Err(message)) => Some(Node {
-            failed: Some(message),
-            ..Node::default()
-        }),
-    };
+    let node = wave::after_notice(core, &cause.parent, &cause.version, &change.env).await?;
     if let Some(node) = &node {
         let nodes = waves
             .iter()
@@ -248,7 +231,7 @@ async fn own_wave(
             origins: vec![cause.clone()],
             pending_on: Vec::new(),
         };
-        let nodes = affected.nodes.into_iter().map(|node| node.plan).collect();
+        let nodes = affected.into_plan();
         let (_, tick) = wave::open(core, opening, nodes).await?;
         outcome.work.push(tick);
     }

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,11 @@ use crate::semver::Version;
 
 /// Milliseconds since 1970, as every stored time.
 pub type Millis = i64;
+
+/// A setting's duration, to be reckoned with.
+pub fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}
 
 /// Microseconds that order the projections of one package: each batch's stamp is above the one before (H19).
 pub type Stamp = i64;

@@ -13,7 +13,7 @@ use super::time::Time;
 use crate::model::decision::Reason;
 use crate::model::id::{ChangeId, RebuildId, WaveId};
 use crate::model::name::PackageName;
-use crate::model::package::{Cause, Kind, Millis, RowKey};
+use crate::model::package::{Cause, Kind, Millis, RowKey, millis};
 use crate::model::wave::{Node, NodeKey, PlanNode, Standing, Start, Wave, WaveState};
 use crate::semver::Version;
 use crate::store::{Result, Store, Want, WantOpen};
@@ -299,7 +299,7 @@ impl Whole {
         let ids = self.rebuilds(store, &keys).await?;
         let all: Vec<RebuildId> = ids.values().cloned().collect();
         let progresses = rebuild::progresses(store, &all).await?;
-        let patience = Millis::try_from(deadline.as_millis()).unwrap_or(Millis::MAX);
+        let patience = millis(deadline);
         let sent = |key: &NodeKey| {
             let progress = progresses.get(ids.get(key)?)?;
             let last = progress.attempts.last()?;

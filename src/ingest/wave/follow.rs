@@ -1,16 +1,16 @@
 //! Waves that follow from others: a parent that came late, a hold that ended (H6, rule 17).
 
 use super::super::explore::explore;
-use super::super::{Core, Outcome, Parents, Result};
+use super::super::{Core, Outcome, Parents, Result, read};
 use super::open::{Opening, begin, open, planned};
 use super::{Step, advance, pairs};
 use crate::graph::{Origin, Seed};
 use crate::model::id::{ChangeId, WaveId};
 use crate::model::name::PackageName;
-use crate::model::package::{Cause, Kind};
-use crate::model::wave::{NodeKey, PlanNode, Start};
-use crate::model::work::Work;
-use crate::store::Write;
+use crate::model::package::{Cause, Kind, RowKey};
+use crate::model::wave::{NodeKey, Start};
+use crate::model::work::{Job, Work};
+use crate::store::{Want, Write};
 
 /// Opens the one wave that brings a late parent's version to those that went without it.
 pub(super) async fn late_parent(step: &mut Step<'_>, key: &NodeKey, parent: &Cause) -> Result<()> {
@@ -31,8 +31,7 @@ pub(super) async fn late_parent(step: &mut Step<'_>, key: &NodeKey, parent: &Cau
                     reach: false,
                 };
                 let affected = explore(core, vec![origin], seeds.collect()).await?;
-                let mut nodes: Vec<PlanNode> =
-                    affected.nodes.into_iter().map(|node| node.plan).collect();
+                let mut nodes = affected.into_plan();
                 // They are rebuilt for this parent, which is part of the wave; nothing else makes them.
                 for node in &mut nodes {
                     if step.without.contains(&node.key.package) {
@@ -126,7 +125,7 @@ pub(super) fn hold_ends(package: &PackageName, hold: &str, why: &str, due: i64) 
         id: format!("hold/{hold}/{why}"),
         package: package.clone(),
         due,
-        job: crate::model::work::Job::HoldEnds {
+        job: Job::HoldEnds {
             hold: hold.to_owned(),
         },
     }
@@ -161,7 +160,6 @@ pub(super) async fn rebuild_now(
             causes: causes.clone(),
         };
         let affected = explore(core, Vec::new(), vec![seed]).await?;
-        let nodes: Vec<PlanNode> = affected.nodes.into_iter().map(|node| node.plan).collect();
         let opening = Opening {
             id: id.clone(),
             env: core.rules.environments.first().clone(),
@@ -173,7 +171,7 @@ pub(super) async fn rebuild_now(
             origins: causes,
             pending_on: Vec::new(),
         };
-        let (_, tick) = open(core, opening, nodes).await?;
+        let (_, tick) = open(core, opening, affected.into_plan()).await?;
         outcome.work.push(tick);
     }
     advance(core, &mut parents, &id, &[key], None, &mut outcome).await?;
@@ -187,16 +185,16 @@ async fn missing(
     package: &PackageName,
     all: bool,
 ) -> Result<Vec<Cause>> {
-    let want = crate::store::Want {
+    let want = Want {
         top_edges: true,
-        ..crate::store::Want::statics(package)
+        ..Want::statics(package)
     };
-    let state = super::super::read(core, want).await?;
+    let state = read(core, want).await?;
     let Some(top) = state.top else {
         return Ok(Vec::new());
     };
-    let row = crate::model::package::RowKey::publish(&top.version);
-    let state = super::super::read(core, crate::store::Want::rows(package, vec![row])).await?;
+    let row = RowKey::publish(&top.version);
+    let state = read(core, Want::rows(package, vec![row])).await?;
     let with = state
         .facts(&top.version)
         .and_then(|facts| facts.with.clone())
@@ -208,9 +206,9 @@ async fn missing(
         };
         let has = with.get(&edge.parent).is_some_and(|with| *with >= version);
         if all || !has {
-            let row = crate::model::package::RowKey::publish(&version);
-            let want = crate::store::Want::rows(&edge.parent, vec![row]);
-            let state = super::super::read(core, want).await?;
+            let row = RowKey::publish(&version);
+            let want = Want::rows(&edge.parent, vec![row]);
+            let state = read(core, want).await?;
             causes.push(Cause {
                 parent: edge.parent.clone(),
                 origin: state.facts(&version).and_then(|facts| facts.origin.clone()),

@@ -24,7 +24,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 pub(super) use follow::end_hold;
 pub use hint::Hints;
 pub(super) use open::{Opening, begin, first_tick, load, open, planned};
-pub(super) use operate::confirmed;
+pub(super) use operate::after_notice;
 pub use operate::{Refused, Told, approve, cancel, hold, outcome, rebuild_by_hand, unhold};
 pub(super) use pairs::{Behalf, EARLIER, Judged, Sending, accepted, closure, highest, start};
 pub(super) use pending::{attached, join_promotion, open_waves, takes_place, waves_of};
@@ -164,7 +164,7 @@ impl<'a> Step<'a> {
                         .filter(|_| page.len() == PAGE)
                         .map(|edge| edge.dependent.clone())
                 }
-                Kind::Promotion => self.line(key, after.as_ref()).await?,
+                Kind::Promotion => self.line(key, &node, after.as_ref()).await?,
             };
             if last.is_none() {
                 break;
@@ -378,7 +378,10 @@ impl<'a> Step<'a> {
         }
         match self.wave.kind {
             Kind::Publish => self.release(released).await,
-            Kind::Promotion => self.send_pairs(released).await,
+            Kind::Promotion => {
+                self.send_pairs(released).await?;
+                Ok(Vec::new())
+            }
         }
     }
 

@@ -1,10 +1,11 @@
 //! Opening a wave: its plan, then the one conditional write that makes it the plan (H16).
 
 use super::super::{Core, Result};
+use super::operate::after_build;
 use crate::model::env::Env;
 use crate::model::id::{ChangeId, WaveId};
 use crate::model::package::{Cause, Kind};
-use crate::model::wave::{Node, NodeKey, PlanNode, Start, Wave, WaveMove, WaveState};
+use crate::model::wave::{NodeKey, PlanNode, Start, Wave, WaveMove, WaveState};
 use crate::model::work::Work;
 use crate::store::{Committed, Write};
 
@@ -110,20 +111,8 @@ pub(in super::super) async fn begin(core: &Core, wave: &Wave, origins: &[Cause])
             package: cause.parent.clone(),
             version: (wave.kind == Kind::Promotion).then(|| cause.version.clone()),
         };
-        let standing =
-            super::operate::confirmed(core, &cause.parent, &cause.version, &wave.env).await?;
-        let node = match standing {
-            None => continue,
-            Some(Ok(())) => Node {
-                published: Some(cause.version.clone()),
-                ..Node::default()
-            },
-            Some(Err(message)) => Node {
-                failed: Some(message),
-                ..Node::default()
-            },
-        };
-        writes.push(Write::Node(wave.id.clone(), key, node));
+        let node = after_build(core, &cause.parent, &cause.version, &wave.env).await?;
+        writes.extend(node.map(|node| Write::Node(wave.id.clone(), key, node)));
     }
     let tick = first_tick(wave);
     writes.push(Write::Work(tick.clone()));

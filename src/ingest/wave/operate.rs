@@ -67,7 +67,7 @@ async fn moved(core: &Core, id: &WaveId, from: &[WaveState], to: WaveState) -> R
 }
 
 /// Whether a version counts as published: `None` if its build has yet to succeed, an error if it failed (rule 15).
-pub(in super::super) async fn confirmed(
+async fn confirmed(
     core: &Core,
     name: &PackageName,
     version: &Version,
@@ -80,6 +80,43 @@ pub(in super::super) async fn confirmed(
         Some(_) => Some(Ok(())),
         None => (core.rules.confirm == Confirm::Notice).then_some(Ok(())),
     })
+}
+
+/// The column of a node whose version's build came to an end: published, or failed. `None` while that is waited for.
+pub(in super::super) async fn after_build(
+    core: &Core,
+    name: &PackageName,
+    version: &Version,
+    env: &Env,
+) -> Result<Option<Node>> {
+    let confirmed = confirmed(core, name, version, env).await?;
+    Ok(confirmed.map(|confirmed| match confirmed {
+        Ok(()) => published(version),
+        Err(message) => Node {
+            failed: Some(message),
+            ..Node::default()
+        },
+    }))
+}
+
+/// As [`after_build`], when the version's notice came: that is enough, unless its outcome is waited for (rule 15).
+pub(in super::super) async fn after_notice(
+    core: &Core,
+    name: &PackageName,
+    version: &Version,
+    env: &Env,
+) -> Result<Option<Node>> {
+    match core.rules.confirm {
+        Confirm::Notice => Ok(Some(published(version))),
+        Confirm::Outcome => after_build(core, name, version, env).await,
+    }
+}
+
+fn published(version: &Version) -> Node {
+    Node {
+        published: Some(version.clone()),
+        ..Node::default()
+    }
 }
 
 fn build_failed(outcome: &BuildOutcome) -> String {
@@ -129,10 +166,7 @@ pub async fn outcome(core: &Core, outcome: &BuildOutcome) -> Result<Vec<Work>> {
             match &verdict {
                 Some(Err(message)) => works.push(fail(core, &wave, &key, message).await?),
                 Some(Ok(())) if noticed(&state, &row) => {
-                    let node = Node {
-                        published: Some(version.clone()),
-                        ..Node::default()
-                    };
+                    let node = published(version);
                     let work = Work::advance(&wave, &key, "built", core.clock.now());
                     let writes = vec![
                         Write::Node(wave, key.clone(), node),

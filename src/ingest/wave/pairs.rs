@@ -10,9 +10,10 @@ use crate::model::edge::EdgeRange;
 use crate::model::env::Env;
 use crate::model::id::{ChangeId, RebuildId, WaveId};
 use crate::model::name::PackageName;
-use crate::model::package::{Cause, Millis, Rebuild, RebuildState, RowKey};
+use crate::model::package::{Cause, Millis, Rebuild, RebuildState, RowKey, millis};
 use crate::model::wave::{Node, NodeKey, PlanNode, Standing, Start};
 use crate::plan::promotion::{self as decide, Pair, Promoted};
+use crate::plan::wave::came_late;
 use crate::plan::{WithoutLine, rebuild};
 use crate::semver::Version;
 use crate::store::{Committed, PackageCommit, Promotion, Want, Write};
@@ -278,6 +279,7 @@ impl Step<'_> {
     pub(super) async fn line(
         &mut self,
         key: &NodeKey,
+        node: &Node,
         after: Option<&PackageName>,
     ) -> Result<Option<PackageName>> {
         // Whoever waits for it is in the plan or was added; both are in the line, or declare it where there is none.
@@ -316,9 +318,7 @@ impl Step<'_> {
         plans.retain(|plan| plan.waits_for.contains(key));
         let keys: Vec<NodeKey> = plans.iter().map(|plan| plan.key.clone()).collect();
         let nodes = self.nodes(&keys).await?;
-        let own = self.nodes(std::slice::from_ref(key)).await?;
-        let late = own.get(key).is_some_and(crate::plan::wave::came_late);
-        let published = own.get(key).is_some_and(|node| node.published.is_some());
+        let came_late = came_late(node) && node.published.is_some();
         let mut waiting = Vec::new();
         for plan in plans {
             let node = nodes.get(&plan.key).cloned().unwrap_or_default();
@@ -329,7 +329,7 @@ impl Step<'_> {
             }
             // The same version in the same environment: only who was not sent at all is sent for a late parent.
             let upstream = matches!(node.skipped, Some(Reason::UpstreamFailed { .. }));
-            if late && published && upstream && node.published.is_none() {
+            if came_late && upstream && node.published.is_none() {
                 self.without.insert(plan.key.package.clone());
             }
             self.go_on(&plan.key, &node).await?;
@@ -342,7 +342,7 @@ impl Step<'_> {
     pub(super) async fn send_pairs(
         &mut self,
         nodes: Vec<(PlanNode, Vec<(NodeKey, Version)>)>,
-    ) -> Result<Vec<PlanNode>> {
+    ) -> Result<()> {
         let mut behalves: BTreeMap<NodeKey, Behalf> = BTreeMap::new();
         let mut writes = Vec::new();
         let mut works = Vec::new();
@@ -383,15 +383,13 @@ impl Step<'_> {
                     works.push(rebuild::work(&plan.key.package, &key, &rebuild));
                 }
             }
+            self.outcome.decided = true;
             if rebuilt {
-                // What another change led to is counted there.
-                self.outcome.decided = true;
                 for parent in &parents {
                     let pair = (plan.key.package.clone(), plan.base.clone());
                     sent.entry(parent.clone()).or_default().push(pair);
                 }
             } else {
-                self.outcome.decided = true;
                 ended.push((plan.key, decision.reason));
             }
         }
@@ -425,7 +423,7 @@ impl Step<'_> {
         self.core.store.write(skips.collect()).await?;
         self.outcome.work.extend(works);
         self.events.extend(ended.into_iter().map(|(key, _)| key));
-        Ok(Vec::new())
+        Ok(())
     }
 
     async fn behalf(&self, parent: &NodeKey) -> Result<Behalf> {
@@ -670,7 +668,7 @@ pub(in super::super) async fn accepted(core: &Core, rebuild: &Rebuild) -> Result
 }
 
 fn is_long_ago(core: &Core, accepted: Option<Millis>) -> bool {
-    let window = Millis::try_from(core.rules.duplicate_window.as_millis()).unwrap_or(Millis::MAX);
+    let window = millis(core.rules.duplicate_window);
     accepted.is_some_and(|at| at.saturating_add(window) <= core.clock.now())
 }
 

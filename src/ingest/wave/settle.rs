@@ -10,8 +10,8 @@ use super::open::{Opening, begin, open};
 use crate::graph::Origin;
 use crate::model::change::Change;
 use crate::model::id::WaveId;
-use crate::model::package::{Cause, Kind, Millis};
-use crate::model::wave::{NodeKey, PlanNode, Start, Wave, WaveMove, WaveState};
+use crate::model::package::{Cause, Kind, millis};
+use crate::model::wave::{NodeKey, Start, Wave, WaveMove, WaveState};
 use crate::model::work::{Job, Work};
 use crate::store::{Committed, Write};
 
@@ -129,11 +129,10 @@ pub(in super::super) async fn join(core: &Core, change: &Change, cause: &Cause) 
 
 /// The item that closes the window of a wave.
 pub(in super::super) fn window_ends(core: &Core, wave: &Wave) -> Work {
-    let window = Millis::try_from(core.rules.settle.as_millis()).unwrap_or(Millis::MAX);
     Work {
         id: format!("collected/{}", wave.id),
         package: wave.start.package().clone(),
-        due: wave.opened.saturating_add(window),
+        due: wave.opened.saturating_add(millis(core.rules.settle)),
         job: Job::Collected {
             wave: wave.id.clone(),
         },
@@ -161,7 +160,6 @@ pub(in super::super) async fn collected(core: &Core, id: &WaveId) -> Result<Vec<
             reach: true,
         });
         let affected = explore(core, origins.collect(), Vec::new()).await?;
-        let nodes: Vec<PlanNode> = affected.nodes.into_iter().map(|node| node.plan).collect();
         let opening = Opening {
             id: id.clone(),
             env: wave.env.clone(),
@@ -172,7 +170,7 @@ pub(in super::super) async fn collected(core: &Core, id: &WaveId) -> Result<Vec<
             origins: causes.clone(),
             pending_on: Vec::new(),
         };
-        let (_, tick) = open(core, opening, nodes).await?;
+        let (_, tick) = open(core, opening, affected.into_plan()).await?;
         outcome.work.push(tick);
     } else if wave.state == WaveState::Open {
         outcome.work.push(begin(core, &wave, &causes).await?);

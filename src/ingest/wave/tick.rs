@@ -6,7 +6,7 @@ use super::super::{Core, Outcome, Parents, Result};
 use super::close::{close_if, survey};
 use super::{Step, release};
 use crate::model::id::WaveId;
-use crate::model::package::{Kind, Millis, Rebuild, RebuildState, RowKey};
+use crate::model::package::{Kind, Millis, Rebuild, RebuildState, RowKey, millis};
 use crate::model::wave::{Node, NodeKey, PlanNode, Standing, Wave, WaveState};
 use crate::model::work::Work;
 use crate::plan::Confirm;
@@ -127,7 +127,7 @@ async fn released(
         }
         _ => None,
     };
-    let deadline = Millis::try_from(core.rules.deadline.as_millis()).unwrap_or(Millis::MAX);
+    let deadline = millis(core.rules.deadline);
     let due = since.map(|since| since.saturating_add(deadline));
     if due.is_some_and(|due| due <= now) {
         ticked.overdue.push(Overdue {
@@ -173,7 +173,7 @@ async fn origins(core: &Core, wave: &Wave, now: Millis, ticked: &mut Ticked) -> 
     if core.rules.confirm == Confirm::Notice || wave.kind == Kind::Promotion {
         return Ok(());
     }
-    let deadline = Millis::try_from(core.rules.deadline.as_millis()).unwrap_or(Millis::MAX);
+    let deadline = millis(core.rules.deadline);
     if wave.opened.saturating_add(deadline) > now {
         return Ok(());
     }
