@@ -79,11 +79,7 @@ async fn what_is_written(bodies: &[String]) -> Vec<(Vec<Call>, Work)> {
     };
     let store = SqliteStore::open(&dir.path().join("recorded.sqlite3"), options).unwrap();
     let watched = WatchedStore::counting(Arc::new(store));
-    let core = Core::new(
-        watched.clone(),
-        Arc::new(Rules::default()),
-        Clock::system(),
-    );
+    let core = Core::new(watched.clone(), Arc::new(Rules::default()), Clock::system());
     let mut all = Vec::new();
     for body in bodies {
         let document = Document::parse(body.as_bytes()).unwrap();

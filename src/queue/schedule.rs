@@ -277,16 +277,28 @@ mod tests {
         let ready = |schedule: &Schedule<&'static str, char, u32>, needs: char| -> Vec<u32> {
             schedule.ready(needs).map(|(_, item)| *item).collect()
         };
-        assert_eq!((ready(&schedule, 'x'), ready(&schedule, 'y')), (vec![1], vec![2]));
+        assert_eq!(
+            (ready(&schedule, 'x'), ready(&schedule, 'y')),
+            (vec![1], vec![2])
+        );
         // An earlier one that needs something else comes first now.
         schedule.push(&"one", 0, "d", 0, 'y', 4);
-        assert_eq!((ready(&schedule, 'x'), ready(&schedule, 'y')), (vec![], vec![4, 2]));
+        assert_eq!(
+            (ready(&schedule, 'x'), ready(&schedule, 'y')),
+            (vec![], vec![4, 2])
+        );
         assert_eq!(schedule.take(&"one"), Some(4));
         schedule.done(&"one");
         schedule.tick(0);
-        assert_eq!((ready(&schedule, 'x'), ready(&schedule, 'y')), (vec![1], vec![2]));
+        assert_eq!(
+            (ready(&schedule, 'x'), ready(&schedule, 'y')),
+            (vec![1], vec![2])
+        );
         schedule.remove_if(|item| *item == 1);
         schedule.tick(0);
-        assert_eq!((ready(&schedule, 'x'), ready(&schedule, 'y')), (vec![], vec![2, 3]));
+        assert_eq!(
+            (ready(&schedule, 'x'), ready(&schedule, 'y')),
+            (vec![], vec![2, 3])
+        );
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::super::{Core, REFUSALS, Result, contention, read};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use super::super::{AT_ONCE, Core, REFUSALS, Result, contention, read};
 use super::Step;
 use crate::graph::{self, Role};
 use crate::model::decision::{Decision, Reason};
@@ -23,6 +25,9 @@ const PAGE: usize = 500;
 
 /// How many earlier promotions of the package to the environment are looked through for rebuilds that were not sent.
 pub(in super::super) const EARLIER: usize = 20;
+
+/// How many pairs are decided at once: those who write together share a commit.
+const DECIDING: usize = 64;
 
 /// How often the pairs are worked out again because a version rose.
 const ROUNDS: usize = 20;
@@ -49,19 +54,30 @@ pub(in super::super) async fn closure(
     for _ in 0..ROUNDS {
         let mut found: BTreeMap<PackageName, BTreeSet<Version>> = BTreeMap::new();
         let mut followed = BTreeSet::from([root.clone()]);
-        let mut next = vec![root.clone()];
-        while let Some(from) = next.pop() {
-            if !lines.contains_key(&from) {
-                let mut pairs = entries(core, &from, origin_of(origin, &from)).await?;
+        let mut level = vec![root.clone()];
+        while !level.is_empty() {
+            let unknown = level.iter().filter(|from| !lines.contains_key(from));
+            let loads: Vec<_> = unknown
+                .map(|from| async {
+                    let pairs = entries(core, from, origin_of(origin, from)).await?;
+                    Result::Ok((from.clone(), pairs))
+                })
+                .collect();
+            let mut loads = stream::iter(loads).buffer_unordered(AT_ONCE);
+            while let Some((from, mut pairs)) = loads.try_next().await? {
                 if from == root
                     && let Some(only) = only
                 {
                     pairs.retain(|pair| only.contains(&pair.package));
                 }
                 pairs.retain(|pair| pair.package != root.package);
-                lines.insert(from.clone(), pairs);
+                lines.insert(from, pairs);
             }
-            for pair in &lines[&from] {
+            drop(loads);
+            for pair in std::mem::take(&mut level)
+                .iter()
+                .flat_map(|from| &lines[from])
+            {
                 let Some(version) = &pair.version else {
                     continue;
                 };
@@ -69,7 +85,7 @@ pub(in super::super) async fn closure(
                 versions.insert(version.clone());
                 let is_best = best.get(&pair.package).is_none_or(|best| best == version);
                 if is_best && followed.insert(pair.clone()) {
-                    next.push(pair.clone());
+                    level.push(pair.clone());
                 }
             }
         }
@@ -348,6 +364,7 @@ impl Step<'_> {
         let mut works = Vec::new();
         let mut ended = Vec::new();
         let mut sent: BTreeMap<NodeKey, Vec<(PackageName, Version)>> = BTreeMap::new();
+        let mut pairs = Vec::new();
         for (plan, published) in nodes {
             let mut parents: Vec<NodeKey> = published.into_iter().map(|(key, _)| key).collect();
             parents.sort();
@@ -356,13 +373,26 @@ impl Step<'_> {
                     behalves.insert(parent.clone(), self.behalf(parent).await?);
                 }
             }
+            pairs.push((plan, parents));
+        }
+        // Each has a partition of its own, and its conditional write takes its time.
+        let (this, of) = (&*self, &behalves);
+        let judged = pairs.into_iter().map(|(plan, parents)| async move {
             let Some((first, behalf)) = parents
                 .first()
-                .and_then(|first| Some((first, behalves.get(first)?)))
+                .and_then(|first| Some((first, of.get(first)?)))
             else {
-                continue;
+                return Result::Ok(None);
             };
-            let (decision, started) = self.pair(&plan, &parents, first, behalf).await?;
+            let (decision, started) = this.pair(&plan, &parents, first, behalf).await?;
+            Ok(Some((plan, parents, decision, started)))
+        });
+        let judged: Vec<_> = judged.collect();
+        let judged: Vec<_> = stream::iter(judged)
+            .buffered(DECIDING)
+            .try_collect()
+            .await?;
+        for (plan, parents, decision, started) in judged.into_iter().flatten() {
             let rebuilt = decision.is_rebuild();
             let change = decision_change(&decision, started.as_ref(), &self.change);
             writes.push(Write::Decision(change, Box::new(decision.clone())));

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Core, Outcome, Parents, Result, read};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use super::super::{AT_ONCE, Core, Outcome, Parents, Result, read};
 use super::pairs::EARLIER;
 use super::{PAGE, Step, advance};
 use crate::model::change::Verdict;
@@ -62,11 +64,14 @@ pub(in super::super) async fn waves_of(
 
 /// Of the waves in which these pairs were published, those that are open: what they attach yet is sent late.
 pub(in super::super) async fn open_waves(core: &Core, pairs: &[NodeKey]) -> Result<Vec<WaveId>> {
+    let made_in: Vec<_> = pairs
+        .iter()
+        .filter_map(|pair| Some(waves_of(core, &pair.package, pair.version.as_ref()?)))
+        .collect();
+    let mut made_in = stream::iter(made_in).buffer_unordered(AT_ONCE);
     let mut waves = BTreeSet::new();
-    for pair in pairs {
-        if let Some(version) = &pair.version {
-            waves.extend(waves_of(core, &pair.package, version).await?);
-        }
+    while let Some(some) = made_in.try_next().await? {
+        waves.extend(some);
     }
     let mut open = Vec::new();
     for id in waves {
