@@ -22,9 +22,7 @@ use feedsme::plan::{Increment, Rules};
 use feedsme::query::impact::{Answer, impact};
 use feedsme::semver::Version;
 use feedsme::store::sqlite::{Durability, Options, SqliteStore};
-use feedsme::store::{
-    Dependent, Expect, PackageCommit, Projection, RowWrite, Store, Write,
-};
+use feedsme::store::{Dependent, Expect, PackageCommit, Projection, RowWrite, Store, Write};
 
 /// Measurements of each kind; the first ones warm up.
 const RUNS: usize = 15;
@@ -131,7 +129,11 @@ async fn fill(file: &Path) -> Result<(), Error> {
         store.write(projections).await?;
     }
     store.close().await?;
-    eprintln!("{} packages written in {:.1?}", packages.len(), began.elapsed());
+    eprintln!(
+        "{} packages written in {:.1?}",
+        packages.len(),
+        began.elapsed()
+    );
     Ok(())
 }
 
@@ -183,7 +185,10 @@ impl Plain {
         for at in 1..starts.len() {
             starts[at] += starts[at - 1];
         }
-        let targets = numbers.into_iter().map(|(_, dependent)| dependent).collect();
+        let targets = numbers
+            .into_iter()
+            .map(|(_, dependent)| dependent)
+            .collect();
         Ok(Self {
             ids,
             starts,
@@ -251,13 +256,20 @@ async fn measure(file: &Path) -> Result<(), Error> {
     // As a service after a restart: the file, then the first question.
     let began = Instant::now();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(file, Options::default())?);
-    let core = Core::new(Arc::clone(&store), Arc::new(Rules::default()), Clock::system());
+    let core = Core::new(
+        Arc::clone(&store),
+        Arc::new(Rules::default()),
+        Clock::system(),
+    );
     let lodash = PackageName::parse("lodash")?;
     let before = resident()?;
     let first = answer(&core, &lodash).await?;
     let ready = since(began);
     let with_graph = resident()?;
-    assert_eq!(first.0, 87_984, "lodash has that many transitive dependents");
+    assert_eq!(
+        first.0, 87_984,
+        "lodash has that many transitive dependents"
+    );
 
     // Reading alone; the file is in the system's cache, as it is after a restart of the service.
     let mut reading = Vec::new();
@@ -277,18 +289,32 @@ async fn measure(file: &Path) -> Result<(), Error> {
     let index = impact::read(&*store, Increment::Prerelease).await?;
     let plain = Plain::read()?;
     let (names, edges) = (index.names(), index.edges());
-    println!("{names} packages, {edges} edges, each `*`; medians of {}, (least to most)\n", RUNS - WARM);
+    println!(
+        "{names} packages, {edges} edges, each `*`; medians of {}, (least to most)\n",
+        RUNS - WARM
+    );
     println!("| | graph in memory | plain walk | ratio |\n|---|---|---|---|");
     for name in ASKED {
         compare(&index, &plain, name)?;
     }
     println!("\n| | measured | target |\n|---|---|---|");
-    println!("| summary and first page for lodash, as the route asks | {} | 20 ms |", Times::of(asking));
-    println!("| reading the graph from an SQLite file | {} | |", Times::of(reading));
+    println!(
+        "| summary and first page for lodash, as the route asks | {} | 20 ms |",
+        Times::of(asking)
+    );
+    println!(
+        "| reading the graph from an SQLite file | {} | |",
+        Times::of(reading)
+    );
     println!("| opening the file, reading, first answer | {ready:.0} ms | 1,000 ms |");
     let bytes = (with_graph - before) * 1e6 / f64::from(u32::try_from(edges)?);
-    println!("| memory of the whole process, VmRSS after the first answer | {with_graph:.0} MB | 150 MB |");
-    println!("| of that since before the question | {:.0} MB, {bytes:.0} bytes an edge | |", with_graph - before);
+    println!(
+        "| memory of the whole process, VmRSS after the first answer | {with_graph:.0} MB | 150 MB |"
+    );
+    println!(
+        "| of that since before the question | {:.0} MB, {bytes:.0} bytes an edge | |",
+        with_graph - before
+    );
     store.close().await?;
     Ok(())
 }

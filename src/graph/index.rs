@@ -128,12 +128,10 @@ impl Builder {
     }
 
     fn later(&mut self, row: &TopRow<'_>) -> Result<(), Unreadable> {
-        let name = |text: &str| {
-            PackageName::parse(text).map_err(|why| unreadable("the name", text, &why))
-        };
-        let parse = |text: &str| {
-            Version::parse(text).map_err(|why| unreadable("the version", text, &why))
-        };
+        let name =
+            |text: &str| PackageName::parse(text).map_err(|why| unreadable("the name", text, &why));
+        let parse =
+            |text: &str| Version::parse(text).map_err(|why| unreadable("the version", text, &why));
         let edges = row.edges.iter().map(|(parent, range)| {
             Ok(crate::model::edge::Edge {
                 parent: name(parent)?,
@@ -252,9 +250,8 @@ impl Index {
         if let Some(&id) = self.version_ids.get(&key) {
             return Ok(id);
         }
-        let parse = |text: &str| {
-            Version::parse(text).map_err(|why| unreadable("the version", text, &why))
-        };
+        let parse =
+            |text: &str| Version::parse(text).map_err(|why| unreadable("the version", text, &why));
         let origin = origin.map(parse).transpose()?;
         let version = parse(version)?;
         let next = version::next(&version, origin.as_ref(), self.increment, |_| false, &[]);
@@ -310,7 +307,10 @@ impl Index {
     /// package the highest never goes back. Answers whether it was taken.
     pub fn apply(&mut self, name: &PackageName, top: &Top) -> bool {
         let id = self.find_or_add(name);
-        if self.top(id).is_some_and(|there| there.version > top.version) {
+        if self
+            .top(id)
+            .is_some_and(|there| there.version > top.version)
+        {
             return false;
         }
         let (version, origin) = (top.version.to_string(), top.origin.as_ref());

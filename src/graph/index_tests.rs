@@ -73,7 +73,11 @@ fn lines(index: &Index, reach: &Reach, limit: usize) -> Vec<String> {
 }
 
 fn texts(reach: &Reach) -> Vec<&str> {
-    reach.longest_chain.iter().map(|name| name.as_str()).collect()
+    reach
+        .longest_chain
+        .iter()
+        .map(|name| name.as_str())
+        .collect()
 }
 
 #[test]
@@ -179,8 +183,10 @@ fn a_made_version_goes_on_from_its_origin() {
     let mut page = Tops::default();
     page.push("a", "1.0.1-3", Some("1.0.0"), r#"[["root","*"]]"#)
         .unwrap();
-    page.push("b", "1.0.0", None, r#"[["a","^1.0.0"]]"#).unwrap();
-    page.push("hand", "1.0.1-3", None, r#"[["root","*"]]"#).unwrap();
+    page.push("b", "1.0.0", None, r#"[["a","^1.0.0"]]"#)
+        .unwrap();
+    page.push("hand", "1.0.1-3", None, r#"[["root","*"]]"#)
+        .unwrap();
     page.push("c", "1.0.0", None, r#"[["hand","^1.0.0"]]"#)
         .unwrap();
     page.push("last", "1.0.9007199254740991", None, r#"[["root","*"]]"#)
@@ -204,12 +210,20 @@ fn a_chain_of_100_000_ends_no_stack() {
     let packages: Vec<(String, Declared)> = (0..100_000)
         .map(|at| {
             let parent = (format!("p{}", at - 1), "*".to_owned());
-            let declared = if at == 0 { BTreeMap::new() } else { [parent].into() };
+            let declared = if at == 0 {
+                BTreeMap::new()
+            } else {
+                [parent].into()
+            };
             (format!("p{at}"), declared)
         })
         .collect();
     let one = v("1.0.0");
-    let index = index(packages.iter().map(|(name, declared)| (name, &one, declared)));
+    let index = index(
+        packages
+            .iter()
+            .map(|(name, declared)| (name, &one, declared)),
+    );
     let reach = ask(&index, "p0@1.0.0");
     assert_eq!((reach.transitive(), reach.by_level.len()), (99_999, 99_999));
     assert_eq!(reach.longest_chain.len(), 100_000);
@@ -272,7 +286,10 @@ fn compare_with_explorer(world: &World, start: &str) -> Result<bool, TestCaseErr
         .map(|node| {
             let plan = &node.plan;
             let version = plan.version.as_ref().unwrap();
-            format!("{} {}@{version} from {}", plan.level, plan.key.package, plan.base)
+            format!(
+                "{} {}@{version} from {}",
+                plan.level, plan.key.package, plan.base
+            )
         })
         .collect();
     prop_assert_eq!(lines(&index, &reach, 3), nodes);

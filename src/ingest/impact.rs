@@ -156,11 +156,7 @@ impl Impact {
     }
 
     /// Begins to read the graph.
-    fn load(
-        self: &Arc<Self>,
-        kept: &mut Kept,
-        core: &Core,
-    ) -> watch::Receiver<Option<Ended>> {
+    fn load(self: &Arc<Self>, kept: &mut Kept, core: &Core) -> watch::Receiver<Option<Ended>> {
         let (tell, done) = watch::channel(None);
         kept.loading = Some(Loading {
             done: done.clone(),

@@ -121,7 +121,8 @@ async fn whoever_asks_sees_what_was_there_before() {
         tokio::spawn(async move {
             for number in 0..15 {
                 let name = format!("d{task}-{number}");
-                let manifest = json!({"name": name, "version": "1.0.0", "dependencies": {"p0": "*"}});
+                let manifest =
+                    json!({"name": name, "version": "1.0.0", "dependencies": {"p0": "*"}});
                 publish(&core, &manifest, None).await;
                 let graph = core.impact.graph(&core).await.unwrap().unwrap();
                 let index = graph.index.read().unwrap();

@@ -142,11 +142,19 @@ pub async fn impact(
         let from = after.as_ref().map(|(level, name)| (*level, name.as_str()));
         let found = index.page(&reach, from, limit + 1);
         drop(index);
-        view(name, version, highest, Time(graph.as_of), reach, found, limit)
+        view(
+            name,
+            version,
+            highest,
+            Time(graph.as_of),
+            reach,
+            found,
+            limit,
+        )
     });
-    let answer = answer.await.map_err(|error| {
-        StoreError::new(StoreErrorKind::Unknown, format!("cut short: {error}"))
-    })?;
+    let answer = answer
+        .await
+        .map_err(|error| StoreError::new(StoreErrorKind::Unknown, format!("cut short: {error}")))?;
     Ok(Answer::Impact(Box::new(answer)))
 }
 

@@ -30,10 +30,7 @@ pub struct TopRow<'a> {
 
 /// A stored edge: `["parent","range"]`.
 #[derive(Deserialize)]
-struct Pair<'a>(
-    #[serde(borrow)] Cow<'a, str>,
-    #[serde(borrow)] Cow<'a, str>,
-);
+struct Pair<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>);
 
 impl Tops {
     /// Adds a row; `edges` is the JSON of its (parent, range) pairs, as both stores keep it.
@@ -120,11 +117,7 @@ mod tests {
             (rows[1].name, rows[1].version, rows[1].origin),
             ("@s/b", "1.0.1-0", Some("1.0.0"))
         );
-        let declared = [
-            ("a", "^1.0.0"),
-            ("c", "git+https://x/\"y\".git"),
-            ("d", ""),
-        ];
+        let declared = [("a", "^1.0.0"), ("c", "git+https://x/\"y\".git"), ("d", "")];
         assert_eq!(rows[1].edges, declared);
         assert_eq!((rows[2].name, rows[2].edges[0]), ("z", ("@s/b", "*")));
     }

@@ -39,7 +39,12 @@ async fn rules_3_to_5_whom_a_version_would_reach() {
     let answer = service.read("/packages/root/impact?version=1.1.0").await;
     assert_eq!(
         reached(&answer),
-        ["1 @s/b@2.0.1-0", "1 a@1.0.1-0", "1 alias@1.0.1-0", "2 tip@1.0.1-0"]
+        [
+            "1 @s/b@2.0.1-0",
+            "1 a@1.0.1-0",
+            "1 alias@1.0.1-0",
+            "2 tip@1.0.1-0"
+        ]
     );
     assert_eq!(
         answer["counts"],
@@ -60,8 +65,18 @@ async fn rules_3_to_5_whom_a_version_would_reach() {
         "root@1.1.0 would reach 4 packages in 2 levels, 3 of them directly; the ranges of 2 more are in the way."
     );
     assert_eq!(
-        (&answer["package"], &answer["version"], &answer["highest"], &answer["exact"]),
-        (&json!("root"), &json!("1.1.0"), &json!("1.0.0"), &json!(false))
+        (
+            &answer["package"],
+            &answer["version"],
+            &answer["highest"],
+            &answer["exact"]
+        ),
+        (
+            &json!("root"),
+            &json!("1.1.0"),
+            &json!("1.0.0"),
+            &json!(false)
+        )
     );
     assert!(answer["as_of"].as_str().unwrap().ends_with('Z'));
 
@@ -76,14 +91,20 @@ async fn rules_3_to_5_whom_a_version_would_reach() {
     );
     let tip = service.read("/packages/tip/impact?version=9.0.0").await;
     assert_eq!(
-        (&tip["counts"]["transitive"], &tip["exact"], &tip["longest_chain"]),
+        (
+            &tip["counts"]["transitive"],
+            &tip["exact"],
+            &tip["longest_chain"]
+        ),
         (&json!(0), &json!(true), &json!([]))
     );
     assert_eq!(tip["sentence"], "tip@9.0.0 would reach nobody.");
     // A version that we made, or would take for ours, passes where its origin does.
     let made = service.read("/packages/@s/b/impact?version=2.0.1-5").await;
     assert_eq!(reached(&made), ["1 tip@1.0.1-0"]);
-    let not = service.read("/packages/%40s%2Fb/impact?version=2.1.0-5").await;
+    let not = service
+        .read("/packages/%40s%2Fb/impact?version=2.1.0-5")
+        .await;
     assert_eq!(reached(&not), Vec::<String>::new());
 }
 
@@ -114,16 +135,61 @@ async fn what_cannot_be_answered_says_why() {
     let service = alone().await;
     graph(&service).await;
     for (path, status, code, field) in [
-        ("/packages/nobody/impact", 404, "package_not_found", Value::Null),
+        (
+            "/packages/nobody/impact",
+            404,
+            "package_not_found",
+            Value::Null,
+        ),
         // Named by a, but nobody published it (rule 3).
-        ("/packages/left-pad/impact?version=1.0.0", 404, "package_not_found", Value::Null),
-        ("/packages/root/impact?version=one", 400, "invalid_version", json!("version")),
-        ("/packages/root/impact?version=", 400, "invalid_version", json!("version")),
-        ("/packages/root/impact?version=1.0.0&version=1.0.1", 400, "invalid_query", json!("version")),
-        ("/packages/.root/impact", 400, "invalid_name", json!("package")),
-        ("/packages/root/impact?limit=0", 400, "invalid_limit", json!("limit")),
-        ("/packages/root/impact?cursor=x", 400, "invalid_cursor", json!("cursor")),
-        ("/packages/root/impact?after=x", 400, "unknown_parameter", json!("after")),
+        (
+            "/packages/left-pad/impact?version=1.0.0",
+            404,
+            "package_not_found",
+            Value::Null,
+        ),
+        (
+            "/packages/root/impact?version=one",
+            400,
+            "invalid_version",
+            json!("version"),
+        ),
+        (
+            "/packages/root/impact?version=",
+            400,
+            "invalid_version",
+            json!("version"),
+        ),
+        (
+            "/packages/root/impact?version=1.0.0&version=1.0.1",
+            400,
+            "invalid_query",
+            json!("version"),
+        ),
+        (
+            "/packages/.root/impact",
+            400,
+            "invalid_name",
+            json!("package"),
+        ),
+        (
+            "/packages/root/impact?limit=0",
+            400,
+            "invalid_limit",
+            json!("limit"),
+        ),
+        (
+            "/packages/root/impact?cursor=x",
+            400,
+            "invalid_cursor",
+            json!("cursor"),
+        ),
+        (
+            "/packages/root/impact?after=x",
+            400,
+            "unknown_parameter",
+            json!("after"),
+        ),
     ] {
         let (got, answer) = service.get(path).await;
         assert_eq!(
@@ -143,11 +209,15 @@ async fn changes_are_in_the_next_answer() {
     service.publish("root", "1.0.0", json!({})).await;
     let found = async || reached(&service.read(path).await);
     assert!(found().await.is_empty());
-    service.publish("a", "1.0.0", json!({"root": "^1.0.0"})).await;
+    service
+        .publish("a", "1.0.0", json!({"root": "^1.0.0"}))
+        .await;
     assert_eq!(found().await, ["1 a@1.0.1-0"]);
     service.publish("b", "1.0.0", json!({"a": "*"})).await;
     assert_eq!(found().await, ["1 a@1.0.1-0", "2 b@1.0.1-0"]);
-    service.publish("b", "1.2.0", json!({"a": "*", "root": "*"})).await;
+    service
+        .publish("b", "1.2.0", json!({"a": "*", "root": "*"}))
+        .await;
     assert_eq!(found().await, ["1 a@1.0.1-0", "2 b@1.2.1-0"]);
     // An older version has no say; a tag of its own neither (rules 1 and 5).
     service.publish("b", "0.1.0", json!({})).await;
@@ -155,7 +225,9 @@ async fn changes_are_in_the_next_answer() {
     tagged["dist-tags"] = json!({"next": "3.0.0"});
     service.change("/change", &tagged).await;
     assert_eq!(found().await, ["1 a@1.0.1-0", "2 b@1.2.1-0"]);
-    service.publish("a", "2.0.0", json!({"root": "^2.0.0"})).await;
+    service
+        .publish("a", "2.0.0", json!({"root": "^2.0.0"}))
+        .await;
     assert_eq!(found().await, ["1 b@1.2.1-0"]);
     // Seen first as somebody else's, ours once its origin is known: then it passes through ^1.0.0.
     service.publish("c", "1.0.1-0", json!({"root": "*"})).await;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[allow(unused_imports)]
 use super::puts::Puts as _;
-use feedsme::model::id::Digest;
 use feedsme::model::edge::Edge;
+use feedsme::model::id::Digest;
 use feedsme::model::package::{PackageState, RowKey, Top};
 use feedsme::store::{
     Committed, Expect, PackageCommit, Published, RowWrite, Statics, StoreErrorKind, Want, WantOpen,
@@ -13,8 +13,8 @@ use feedsme::store::{
 
 use super::Place;
 use super::fixtures::{
-    applied, bare_facts, commit, env, name, package, publish, publish_row, rebuild, reserve, state, top,
-    unique, version,
+    applied, bare_facts, commit, env, name, package, publish, publish_row, rebuild, reserve, state,
+    top, unique, version,
 };
 
 pub async fn an_unknown_package_has_seq_0_and_nothing_else(place: &impl Place) {
