@@ -33,20 +33,32 @@ const ASKED: [&str; 4] = ["lodash", "async", "inherits", "ms"];
 
 type Error = Box<dyn std::error::Error>;
 
-/// All (dependency, dependent).
+/// All (dependency, dependent). A name that is none by npm's rules of today gets another one, so that the graph is whole.
 fn edges() -> Result<Vec<(String, String)>, Error> {
     let file = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/fixtures/npm-2017-edges.tsv.gz"
     );
     let lines = BufReader::new(flate2::read::GzDecoder::new(std::fs::File::open(file)?)).lines();
-    lines
-        .map(|line| {
-            let line = line?;
-            let pair = line.split_once('\t').ok_or("a line is two names")?;
-            Ok((pair.0.to_owned(), pair.1.to_owned()))
-        })
-        .collect()
+    let mut renamed: HashMap<String, String> = HashMap::new();
+    let mut name = |text: &str| {
+        if PackageName::parse(text).is_ok() {
+            return text.to_owned();
+        }
+        let next = format!("renamed~{}", renamed.len());
+        renamed.entry(text.to_owned()).or_insert(next).clone()
+    };
+    let mut all = Vec::new();
+    for line in lines {
+        let line = line?;
+        let (parent, dependent) = line.split_once('\t').ok_or("a line is two names")?;
+        all.push((name(parent), name(dependent)));
+    }
+    eprintln!(
+        "{} names are none by npm's rules and got others",
+        renamed.len()
+    );
+    Ok(all)
 }
 
 fn main() -> Result<(), Error> {
