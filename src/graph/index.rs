@@ -17,6 +17,7 @@
 //! Names, versions and ranges are numbered; parents and dependents are [`Lists`] of numbers. 926,354 edges between 257,045
 //! packages take some 70 MB, most of it names (`cargo bench --bench impact`).
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use super::lists::Lists;
@@ -52,6 +53,8 @@ impl Highest {
 pub struct Index {
     increment: Increment,
     pub(super) names: Vec<PackageName>,
+    /// Of each package how its name begins, in the order of names: most comparisons need not look further.
+    beginnings: Vec<u64>,
     ids: HashMap<PackageName, u32>,
     /// Of each package its highest version, by number; `NONE`: not managed, or no version under `latest`.
     pub(super) tops: Vec<u32>,
@@ -172,6 +175,7 @@ impl Builder {
         }
         index.parents = Lists::of(all, edges.iter().copied());
         index.names.shrink_to_fit();
+        index.beginnings.shrink_to_fit();
         index.tops.shrink_to_fit();
         index.open.shrink_to_fit();
         for (name, top) in again {
@@ -190,6 +194,7 @@ impl Index {
         Self {
             increment,
             names: Vec::new(),
+            beginnings: Vec::new(),
             ids: HashMap::new(),
             tops: Vec::new(),
             versions: Vec::new(),
@@ -225,6 +230,14 @@ impl Index {
         self.versions.get(self.tops[id as usize] as usize)
     }
 
+    /// Compares two packages by name.
+    pub(super) fn by_name(&self, one: u32, other: u32) -> Ordering {
+        let (one, other) = (one as usize, other as usize);
+        self.beginnings[one]
+            .cmp(&self.beginnings[other])
+            .then_with(|| self.names[one].cmp(&self.names[other]))
+    }
+
     fn id_of(&mut self, text: &str) -> Result<u32, Unreadable> {
         if let Some(&id) = self.ids.get(text) {
             return Ok(id);
@@ -235,6 +248,7 @@ impl Index {
 
     fn add(&mut self, name: PackageName) -> u32 {
         let id = narrow(self.names.len());
+        self.beginnings.push(beginning(name.as_str()));
         self.names.push(name.clone());
         self.ids.insert(name, id);
         self.tops.push(NONE);
@@ -393,6 +407,15 @@ impl Index {
         }
         self.open[id as usize] = narrow(open);
     }
+}
+
+/// The first eight bytes of a name: their order is that of names, where they differ.
+fn beginning(name: &str) -> u64 {
+    let mut bytes = [0; 8];
+    for (to, from) in bytes.iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    u64::from_be_bytes(bytes)
 }
 
 /// A number of something of which there are less than 2^32.

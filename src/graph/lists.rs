@@ -69,8 +69,7 @@ impl Lists {
     }
 
     /// How many places the arrays have, used or not.
-    #[cfg(test)]
-    fn places(&self) -> usize {
+    pub fn places(&self) -> usize {
         self.firsts.len()
     }
 

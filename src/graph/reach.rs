@@ -94,9 +94,41 @@ struct Edges {
 }
 
 impl Edges {
-    fn of(&self, node: usize) -> &[u32] {
+    fn span(&self, node: usize) -> (u32, u32) {
         let start = if node == 0 { 0 } else { self.ends[node - 1] };
-        &self.targets[start as usize..self.ends[node] as usize]
+        (start, self.ends[node])
+    }
+
+    fn of(&self, node: usize) -> &[u32] {
+        let (start, end) = self.span(node);
+        &self.targets[start as usize..end as usize]
+    }
+}
+
+/// What a walk finds.
+#[derive(Default)]
+struct Walk {
+    /// By distance, the origin first.
+    members: Vec<u32>,
+    /// Of each package its place among them.
+    places: Vec<u32>,
+    /// Who leads to whom, by place.
+    edges: Edges,
+    /// Of each member, how many edges it is away from the origin.
+    distances: Vec<u32>,
+    /// Members other than the origin that have dependents which do not follow.
+    in_the_way: Vec<u32>,
+}
+
+impl Walk {
+    fn meet<const ORDER: bool>(&mut self, package: u32, distance: u32) {
+        let place = narrow(self.members.len());
+        self.places[package as usize] = place;
+        self.members.push(package);
+        if ORDER {
+            self.distances.push(distance);
+            self.edges.targets.push(place);
+        }
     }
 }
 
@@ -145,51 +177,61 @@ impl Index {
         let Some(mut asked) = self.asked(start) else {
             return Vec::new();
         };
-        self.walk::<false>(&mut asked, &mut Edges::default()).0
+        self.walk::<false>(&mut asked).members
     }
 
-    /// Members by distance, and each package's place among them.
-    fn walk<const EDGES: bool>(
-        &self,
-        asked: &mut Asked<'_>,
-        edges: &mut Edges,
-    ) -> (Vec<u32>, Vec<u32>) {
+    /// Finds all members; with `ORDER` also what is needed to order them.
+    fn walk<const ORDER: bool>(&self, asked: &mut Asked<'_>) -> Walk {
         let origin = asked.origin;
-        let mut places = vec![NONE; self.names.len()];
-        let mut members = vec![origin];
-        places[origin as usize] = 0;
+        let mut walk = Walk {
+            places: vec![NONE; self.names.len()],
+            members: vec![origin],
+            ..Walk::default()
+        };
+        if ORDER {
+            walk.distances.push(0);
+            walk.edges.targets.reserve(self.parents.places());
+        }
+        walk.places[origin as usize] = 0;
         for (dependent, range) in self.dependents.pairs(origin) {
-            let place = &mut places[dependent as usize];
-            if *place == NONE && self.publishes(dependent) && asked.admits(range) {
-                *place = narrow(members.len());
-                members.push(dependent);
+            if walk.places[dependent as usize] == NONE
+                && self.publishes(dependent)
+                && asked.admits(range)
+            {
+                walk.meet::<ORDER>(dependent, 1);
             }
         }
-        if EDGES {
-            edges.targets.extend(1..narrow(members.len()));
-            edges.ends.push(narrow(edges.targets.len()));
+        if ORDER {
+            walk.edges.ends.push(narrow(walk.edges.targets.len()));
         }
         let mut at = 1;
-        while at < members.len() {
-            let parent = members[at];
+        while let Some(&parent) = walk.members.get(at) {
+            let distance = if ORDER { walk.distances[at] + 1 } else { 0 };
             at += 1;
-            let open = self.open[parent as usize] as usize;
-            for &dependent in &self.dependents.firsts(parent)[..open] {
-                let place = &mut places[dependent as usize];
-                if *place == NONE {
-                    *place = narrow(members.len());
-                    members.push(dependent);
-                }
-                // An origin is never sent in its wave: what leads to it does not count (rule 16).
-                if EDGES && *place != 0 {
-                    edges.targets.push(*place);
+            let (open, closed) = self.dependents_of(parent);
+            for &dependent in open {
+                match walk.places[dependent as usize] {
+                    NONE => walk.meet::<ORDER>(dependent, distance),
+                    // An origin is never sent in its wave: what leads to it does not count (rule 16).
+                    0 => {}
+                    place if ORDER => walk.edges.targets.push(place),
+                    _ => {}
                 }
             }
-            if EDGES {
-                edges.ends.push(narrow(edges.targets.len()));
+            if ORDER {
+                walk.edges.ends.push(narrow(walk.edges.targets.len()));
+                if !closed.is_empty() {
+                    walk.in_the_way.push(parent);
+                }
             }
         }
-        (members, places)
+        walk
+    }
+
+    /// The open dependents of a package, and the others.
+    fn dependents_of(&self, parent: u32) -> (&[u32], &[u32]) {
+        let open = self.open[parent as usize] as usize;
+        self.dependents.firsts(parent).split_at(open)
     }
 
     /// Whom it would reach, in which order, and whom not. Nobody, if the package was never named.
@@ -200,17 +242,23 @@ impl Index {
                 ..Reach::default()
             };
         };
-        let mut edges = Edges::default();
-        let (members, mut places) = self.walk::<true>(&mut asked, &mut edges);
+        let Walk {
+            members,
+            mut places,
+            edges,
+            distances,
+            in_the_way,
+        } = self.walk::<true>(&mut asked);
         let direct = edges.of(0).len();
-        let order = Order::of(&edges);
-        let deepest = order.levels.iter().copied().max().unwrap_or(0);
+        let order = Order::of(&edges, &distances);
+        let levels: Vec<u32> = order.nodes.iter().map(|node| node.level).collect();
+        let deepest = levels.iter().copied().max().unwrap_or(0);
         let mut by_level = vec![0; deepest as usize];
-        for &level in order.levels.iter().filter(|&&level| level > 0) {
+        for &level in levels.iter().filter(|&&level| level > 0) {
             by_level[level as usize - 1] += 1;
         }
         let chain = self.longest_chain(&mut asked, &members, &places, &order, deepest);
-        let (outside, exact) = self.outside(&mut asked, &members, &mut places);
+        let (outside, exact) = self.outside(&mut asked, &in_the_way, &mut places);
         let mut first = outside.clone();
         self.keep_first(&mut first, NAMED, |&id| id);
         let first_out_of_range = first
@@ -218,7 +266,7 @@ impl Index {
             .filter_map(|id| self.out_of_range(&mut asked, id, &places, &order))
             .collect();
         Reach {
-            levels: order.levels,
+            levels,
             direct,
             by_level,
             circles: order.circles,
@@ -230,17 +278,19 @@ impl Index {
         }
     }
 
-    /// Who declares a member by a range that is in the way and is none itself; and whether no range was in the way.
+    /// Who declares a member by a range that is in the way and is none itself; and whether no range was in the way. Of
+    /// members other than the origin only those need be looked at that have such dependents.
     fn outside(
         &self,
         asked: &mut Asked<'_>,
-        members: &[u32],
+        in_the_way: &[u32],
         places: &mut [u32],
     ) -> (Vec<u32>, bool) {
+        let origin = asked.origin;
         let (mut outside, mut exact) = (Vec::new(), true);
         let mut closed = |dependent: u32| {
             // What leads back to the origin, and who has no version left, is no matter of ranges.
-            if dependent == members[0] || !self.publishes(dependent) {
+            if dependent == origin || !self.publishes(dependent) {
                 return;
             }
             exact = false;
@@ -250,14 +300,13 @@ impl Index {
                 outside.push(dependent);
             }
         };
-        for (dependent, range) in self.dependents.pairs(members[0]) {
+        for (dependent, range) in self.dependents.pairs(origin) {
             if !asked.admits(range) {
                 closed(dependent);
             }
         }
-        for &parent in &members[1..] {
-            let open = self.open[parent as usize] as usize;
-            for &dependent in &self.dependents.firsts(parent)[open..] {
+        for &parent in in_the_way {
+            for &dependent in self.dependents_of(parent).1 {
                 closed(dependent);
             }
         }
@@ -276,15 +325,10 @@ impl Index {
             let place = places[parent as usize];
             place < OUTSIDE && !(place == 0 && asked.admits(range))
         });
-        let (parent, range) = declared.min_by(|one, other| {
-            let key = |parent: u32| {
-                let place = places[parent as usize];
-                (
-                    order.levels[place as usize],
-                    self.names[parent as usize].as_str(),
-                )
-            };
-            key(one.0).cmp(&key(other.0))
+        let (parent, range) = declared.min_by(|&(one, _), &(other, _)| {
+            let level = |parent: u32| order.nodes[places[parent as usize] as usize].level;
+            let by_level = level(one).cmp(&level(other));
+            by_level.then_with(|| self.by_name(one, other))
         })?;
         let parent_version = if places[parent as usize] == 0 {
             asked.version.map(|(version, _)| version.clone())
@@ -309,10 +353,10 @@ impl Index {
         order: &Order,
         deepest: u32,
     ) -> Vec<PackageName> {
-        let name = |place: usize| self.names[members[place] as usize].as_str();
+        let by_name = |one: &usize, other: &usize| self.by_name(members[*one], members[*other]);
         let last = (1..members.len())
-            .filter(|&place| order.levels[place] == deepest)
-            .min_by_key(|&place| name(place));
+            .filter(|&place| order.nodes[place].level == deepest)
+            .min_by(by_name);
         let mut chain = Vec::new();
         let mut next = last;
         while let Some(place) = next {
@@ -336,12 +380,12 @@ impl Index {
                 };
                 place != 0
                     && lets_in
-                    && order.levels[of_parent] + 1 == order.levels[place]
+                    && order.nodes[of_parent].level + 1 == order.nodes[place].level
                     && order.is_waited(of_parent, place)
             });
             next = before
                 .map(|(parent, _)| places[parent as usize] as usize)
-                .min_by_key(|&place| name(place));
+                .min_by(by_name);
         }
         chain.reverse();
         chain
@@ -358,8 +402,10 @@ impl Index {
         }
         let mut found: Vec<(u32, u32)> = Vec::new();
         for (&id, &of) in reach.members.iter().zip(&reach.levels) {
-            let later = of > level || self.names[id as usize].as_str() > name;
-            if of >= level.max(1) && of <= last && later {
+            if of < level.max(1) || of > last {
+                continue;
+            }
+            if of > level || name.is_empty() || self.names[id as usize].as_str() > name {
                 found.push((of, id));
             }
         }
@@ -384,10 +430,8 @@ impl Index {
         id: impl Fn(&T) -> u32,
     ) {
         let by = |one: &T, other: &T| {
-            let name = |it: &T| self.names[id(it) as usize].as_str();
-            one.leading()
-                .cmp(&other.leading())
-                .then_with(|| name(one).cmp(name(other)))
+            let leading = one.leading().cmp(&other.leading());
+            leading.then_with(|| self.by_name(id(one), id(other)))
         };
         if all.len() > count && count > 0 {
             all.select_nth_unstable_by(count - 1, by);
@@ -416,45 +460,44 @@ impl Leading for (u32, u32) {
 
 /// Levels and components of a walk (rule 16).
 struct Order {
-    /// Of each place.
-    levels: Vec<u32>,
-    components: Vec<u32>,
-    distances: Vec<u32>,
+    /// By place.
+    nodes: Vec<Node>,
     /// Components of more than one.
     circles: usize,
 }
 
+/// What is known of a member; together, because it is looked at together.
+#[derive(Clone, Copy)]
+struct Node {
+    level: u32,
+    distance: u32,
+    /// The number of its component; `NONE`: not found yet.
+    component: u32,
+    /// When Tarjan's algorithm met it, from 1; 0: not yet.
+    met: u32,
+    /// The earliest met of those that it leads back to.
+    low: u32,
+}
+
 impl Order {
-    fn of(edges: &Edges) -> Self {
-        let nodes = edges.ends.len();
-        // Numbers rise with the distance, so whoever comes first to a node is as near as anybody.
-        let mut distances = vec![NONE; nodes];
-        distances[0] = 0;
-        for node in 0..nodes {
-            let next = distances[node] + 1;
-            for &target in edges.of(node) {
-                let distance = &mut distances[target as usize];
-                *distance = next.min(*distance);
-            }
-        }
-        let Components {
-            of,
-            sequence,
-            circles,
-        } = components(edges);
-        let mut order = Self {
-            levels: vec![0; nodes],
-            components: of,
-            distances,
-            circles,
+    fn of(edges: &Edges, distances: &[u32]) -> Self {
+        let node = |&distance: &u32| Node {
+            level: 0,
+            distance,
+            component: NONE,
+            met: 0,
+            low: 0,
         };
-        for node in sequence {
-            let node = node as usize;
-            let next = order.levels[node] + 1;
-            for &target in edges.of(node) {
-                let target = target as usize;
-                if order.is_waited(node, target) {
-                    order.levels[target] = next.max(order.levels[target]);
+        let mut order = Self {
+            nodes: distances.iter().map(node).collect(),
+            circles: 0,
+        };
+        for place in order.find_components(edges).into_iter().rev() {
+            let parent = order.nodes[place as usize];
+            for &target in edges.of(place as usize) {
+                let child = &mut order.nodes[target as usize];
+                if parent.is_waited_by(child) {
+                    child.level = child.level.max(parent.level + 1);
                 }
             }
         }
@@ -463,76 +506,73 @@ impl Order {
 
     /// Whether the child waits for the parent, if there is an edge.
     fn is_waited(&self, parent: usize, child: usize) -> bool {
-        self.components[parent] != self.components[child]
-            || self.distances[parent] < self.distances[child]
+        self.nodes[parent].is_waited_by(&self.nodes[child])
     }
-}
 
-struct Components {
-    /// Of each node the number of its component.
-    of: Vec<u32>,
-    /// All nodes: components in an order in which edges between them lead forwards, inside one by number.
-    sequence: Vec<u32>,
-    circles: usize,
-}
-
-/// Tarjan's algorithm from node 0, which reaches all.
-fn components(edges: &Edges) -> Components {
-    let nodes = edges.ends.len();
-    let mut of = vec![NONE; nodes];
-    // When a node was met, from 1; 0: not yet.
-    let mut met = vec![0_u32; nodes];
-    let mut low = vec![0_u32; nodes];
-    let mut sequence: Vec<u32> = Vec::with_capacity(nodes);
-    let mut stack: Vec<u32> = Vec::new();
-    // Nodes under way, each with how many of its edges were looked at.
-    let mut path: Vec<(u32, u32)> = Vec::new();
-    let (mut clock, mut number, mut circles) = (1, 0, 0);
-    if nodes > 0 {
-        (met[0], low[0]) = (1, 1);
-        stack.push(0);
-        path.push((0, 0));
-    }
-    while let Some((node, looked)) = path.last_mut() {
-        let at = *node as usize;
-        if let Some(&target) = edges.of(at).get(*looked as usize) {
-            *looked += 1;
-            let to = target as usize;
-            if met[to] == 0 {
+    /// Tarjan's algorithm from the origin, which leads to all. Returns all members: components in an order in which edges
+    /// between them lead backwards, inside one the farthest first.
+    fn find_components(&mut self, edges: &Edges) -> Vec<u32> {
+        let mut sequence: Vec<u32> = Vec::with_capacity(self.nodes.len());
+        let mut stack: Vec<u32> = Vec::new();
+        // Members under way, each with where the rest of its edges begins and where they end.
+        let mut path: Vec<(u32, u32, u32)> = Vec::new();
+        let (mut clock, mut number) = (0, 0);
+        let mut next = Some(0);
+        loop {
+            if let Some(place) = next.take() {
                 clock += 1;
-                (met[to], low[to]) = (clock, clock);
-                stack.push(target);
-                path.push((target, 0));
-            } else if of[to] == NONE {
-                low[at] = low[at].min(met[to]);
+                let node = &mut self.nodes[place as usize];
+                (node.met, node.low) = (clock, clock);
+                stack.push(place);
+                let (start, end) = edges.span(place as usize);
+                path.push((place, start, end));
             }
-            continue;
-        }
-        path.pop();
-        if let Some(&(above, _)) = path.last() {
-            low[above as usize] = low[above as usize].min(low[at]);
-        }
-        if low[at] == met[at] {
-            let first = sequence.len();
-            while let Some(member) = stack.pop() {
-                of[member as usize] = number;
-                sequence.push(member);
-                if member as usize == at {
-                    break;
+            let Some((place, start, end)) = path.last_mut() else {
+                return sequence;
+            };
+            let at = *place as usize;
+            let mut low = self.nodes[at].low;
+            while *start < *end && next.is_none() {
+                let target = edges.targets[*start as usize];
+                *start += 1;
+                let to = &self.nodes[target as usize];
+                if to.met == 0 {
+                    next = Some(target);
+                } else if to.component == NONE {
+                    low = low.min(to.met);
                 }
             }
-            if sequence.len() - first > 1 {
-                circles += 1;
-                sequence[first..].sort_unstable_by(|one, other| other.cmp(one));
+            self.nodes[at].low = low;
+            if next.is_some() {
+                continue;
             }
-            number += 1;
+            path.pop();
+            if let Some(&(above, ..)) = path.last() {
+                let above = &mut self.nodes[above as usize];
+                above.low = above.low.min(low);
+            }
+            if low == self.nodes[at].met {
+                let first = sequence.len();
+                while let Some(member) = stack.pop() {
+                    self.nodes[member as usize].component = number;
+                    sequence.push(member);
+                    if member as usize == at {
+                        break;
+                    }
+                }
+                if sequence.len() - first > 1 {
+                    self.circles += 1;
+                    // Places rise with the distance.
+                    sequence[first..].sort_unstable_by(|one, other| other.cmp(one));
+                }
+                number += 1;
+            }
         }
     }
-    // Components were finished children first.
-    sequence.reverse();
-    Components {
-        of,
-        sequence,
-        circles,
+}
+
+impl Node {
+    fn is_waited_by(&self, child: &Self) -> bool {
+        self.component != child.component || self.distance < child.distance
     }
 }
