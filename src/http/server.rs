@@ -95,6 +95,8 @@ pub fn serve(
                     .add(("X-Content-Type-Options", "nosniff")),
             )
     })
+    // Answers are small and often in pieces: without it each piece waits for the client to acknowledge the one before.
+    .tcp_nodelay(true)
     .workers(workers)
     .client_request_timeout(header_timeout)
     .client_disconnect_timeout(linger)

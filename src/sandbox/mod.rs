@@ -282,6 +282,12 @@ impl Sandbox {
         self.state.with_record_read(|record| record.entries.clone())
     }
 
+    /// How many of the requests so far are of this kind; none is copied.
+    pub fn count(&self, of: impl Fn(&Received) -> bool) -> usize {
+        let count = |record: &Record| record.entries.iter().filter(|one| of(one)).count();
+        self.state.with_record_read(count)
+    }
+
     /// Forgets everything received so far, and the attempts counted.
     pub fn forget_requests(&self) {
         self.state.with_record(Record::clear);

@@ -95,6 +95,7 @@ fn server(state: Arc<State>, listener: TcpListener) -> io::Result<actix_web::dev
             data.insert(connection);
         }
     })
+    .tcp_nodelay(true)
     .workers(1)
     .disable_signals()
     .shutdown_timeout(1)

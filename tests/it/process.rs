@@ -21,6 +21,8 @@ pub struct Place {
     pub store_setting: String,
     /// What every run wrote, one after the other.
     pub log: PathBuf,
+    /// Whether there is a warehouse. Default: yes.
+    pub warehouse: bool,
     /// The base address, without a slash at the end.
     pub url: String,
     address: SocketAddr,
@@ -39,6 +41,7 @@ impl Place {
             store: dir.join("feedsme.sqlite3"),
             store_setting: format!("sqlite:{}", dir.join("feedsme.sqlite3").display()),
             log: dir.join("feedsme.log"),
+            warehouse: true,
             url: format!("http://{address}"),
             address,
             _port: port,
@@ -62,12 +65,14 @@ impl Place {
             ("listen", self.address.to_string()),
             ("store", self.store_setting.clone()),
             ("build-service-url", sandbox.build_service_url()),
-            ("warehouse-url", sandbox.warehouse_url()),
             ("registry-url", sandbox.registry_url()),
             ("log", "warn".to_owned()),
         ];
         for (flag, value) in own {
             command.arg(format!("--{flag}={value}"));
+        }
+        if self.warehouse {
+            command.arg(format!("--warehouse-url={}", sandbox.warehouse_url()));
         }
         for (flag, value) in flags {
             command.arg(format!("--{flag}={value}"));

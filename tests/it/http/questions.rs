@@ -67,7 +67,13 @@ async fn a_publish_can_be_followed_from_change_to_release_line() {
     let keys: Vec<String> = line.as_object().unwrap().keys().cloned().collect();
     assert_eq!(keys, ["pkg", "version", "previousVersion", "dependents"]);
 
-    let change = service.read(&format!("/changes/{id}")).await;
+    // The notice may be quicker than what is written about the answer.
+    let change = service
+        .until(&format!("/changes/{id}"), |change| {
+            let rebuild = &change["decisions"]["items"][0]["rebuild"];
+            rebuild["attempts"][0]["outcome"] == "sent"
+        })
+        .await;
     assert_eq!(
         (&change["kind"], &change["env"], &change["verdict"]["code"]),
         (&json!("publish"), &json!("dev"), &json!("opened"))

@@ -6,7 +6,7 @@ use crate::failures::crashing::Fault;
 use crate::failures::random::Dice;
 use crate::failures::survive::survives;
 use crate::failures::world::World;
-use crate::places::rounds;
+use crate::places::{rounds, some_of};
 
 use super::told::{all_closed, count, line, sent_since, waves};
 
@@ -217,7 +217,7 @@ async fn h14_the_promotion_and_the_notice_at_once() {
 /// A wave's look comes between a notice and what follows from it: nothing is lost by the promotion's end.
 #[tokio::test]
 async fn h14_looks_in_between_lose_nothing() {
-    for at in 0..120 {
+    for at in some_of(0..120) {
         let mut world = World::new([]);
         packages(&mut world, &[("root", &[]), ("a", &["root"])]).await;
         world.outside.hold("a");

@@ -5,7 +5,7 @@ use crate::failures::outside::{manifest, posted};
 use crate::failures::random::Dice;
 use crate::failures::survive::survives;
 use crate::failures::world::World;
-use crate::places::rounds;
+use crate::places::{rounds, some_of};
 
 use super::told::{all_closed, count, sent_since, wave_of, with};
 
@@ -128,7 +128,7 @@ async fn h16_one_of_two_plans_is_the_plan() {
 /// A look at the wave comes between a notice and what follows from it: who appeared after the start is not forgotten.
 #[tokio::test]
 async fn h16_looks_in_between_lose_nobody() {
-    for at in 0..120 {
+    for at in some_of(0..120) {
         let mut world = World::new([]);
         world.publish("root", "1.0.0", &[]).await;
         world.publish("a", "1.0.0", &[("root", "^1.0.0")]).await;
