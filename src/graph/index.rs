@@ -15,7 +15,7 @@
 //! does that; here the graph is built and kept current.
 //!
 //! Names, versions and ranges are numbered; parents and dependents are [`Lists`] of numbers. 926,354 edges between 257,045
-//! packages take some 70 MB, most of it names (`cargo bench --bench impact`).
+//! packages take some 75 MB, most of it names (`cargo bench --bench impact`).
 
 use std::cmp::Ordering;
 use std::collections::HashMap;

@@ -8,6 +8,7 @@ use super::explorer_tests::{World, name, v, worlds_of};
 use super::index::{Builder, Index};
 use super::reach::{Reach, Start};
 use crate::model::edge::{Edge, EdgeRange};
+use crate::model::name::PackageName;
 use crate::model::package::Top;
 use crate::plan::Increment;
 use crate::semver::{Release, Version};
@@ -76,7 +77,7 @@ fn texts(reach: &Reach) -> Vec<&str> {
     reach
         .longest_chain
         .iter()
-        .map(|name| name.as_str())
+        .map(PackageName::as_str)
         .collect()
 }
 

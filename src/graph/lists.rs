@@ -5,6 +5,8 @@
 //! the arrays is left behind, everything is packed again. The two halves of a pair are apart, because a walk looks at the
 //! first alone.
 
+use super::index::narrow;
+
 /// Where a list is.
 #[derive(Clone, Copy, Debug, Default)]
 struct Span {
@@ -27,11 +29,6 @@ pub(super) struct Lists {
 
 fn wide(number: u32) -> usize {
     number as usize
-}
-
-fn narrow(number: usize) -> u32 {
-    // Two billion edges are 16 GB: there is no such graph.
-    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 impl Lists {

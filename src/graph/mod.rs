@@ -13,6 +13,7 @@ mod affected;
 mod explorer;
 mod index;
 mod known;
+mod levels;
 mod lists;
 mod order;
 mod reach;

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::{Core, IngestError, Result};
 use crate::graph::{Builder, Index, Unreadable};
@@ -37,6 +37,9 @@ const FRESH: Millis = 60_000;
 /// And one that is older than this answers nothing until it is.
 const STALE: Millis = 600_000;
 
+/// How many questions are worked out at once.
+const AT_ONCE: usize = 4;
+
 /// So many changed packages are noted; if nobody asks for so long, the graph is dropped and read again when somebody does.
 const NOTED: usize = 10_000;
 
@@ -46,6 +49,17 @@ pub struct Impact {
     kept: Mutex<Kept>,
     /// Held by whoever puts what was noted into the graph.
     putting: Arc<tokio::sync::Mutex<()>>,
+    asking: Asking,
+}
+
+/// Places for questions that are being worked out: each takes some megabytes and a processor.
+#[derive(Debug)]
+struct Asking(Arc<Semaphore>);
+
+impl Default for Asking {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -134,6 +148,25 @@ impl Impact {
         Ok(graph)
     }
 
+    /// Works out an answer, on a thread that may take its time.
+    ///
+    /// # Errors
+    /// The process is ending.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        graph: &Graph,
+        question: impl FnOnce(&Index) -> T + Send + 'static,
+    ) -> Result<T> {
+        // Never closed, so it is always had.
+        let place = Arc::clone(&self.asking.0).acquire_owned().await;
+        let index = Arc::clone(&graph.index);
+        let answer = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            question(&index.read().unwrap_or_else(PoisonError::into_inner))
+        });
+        answer.await.map_err(|error| cut_short(&error))
+    }
+
     /// The graph, if it may answer, else what to wait for; begins to read it if need be.
     fn there(
         self: &Arc<Self>,
@@ -216,7 +249,7 @@ impl Impact {
             }
             drop(putting);
         });
-        put.await.map_err(cut_short)
+        put.await.map_err(|error| cut_short(&error))
     }
 }
 
@@ -232,7 +265,7 @@ impl Kept {
     }
 }
 
-fn cut_short(error: tokio::task::JoinError) -> IngestError {
+fn cut_short(error: &tokio::task::JoinError) -> IngestError {
     StoreError::new(StoreErrorKind::Unknown, format!("cut short: {error}")).into()
 }
 
@@ -260,7 +293,7 @@ pub async fn read(store: &dyn Store, increment: Increment) -> Result<Index> {
         }
     }
     drop(sender);
-    let built = building.await.map_err(cut_short)?;
+    let built = building.await.map_err(|error| cut_short(&error))?;
     built.map_err(|error| StoreError::new(StoreErrorKind::Bug, error.to_string()).into())
 }
 

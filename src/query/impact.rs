@@ -1,7 +1,5 @@
 //! Whom a version of a package would reach, from the graph in memory (design.md 6, `…/impact`).
 
-use std::sync::PoisonError;
-
 use serde::Serialize;
 
 use super::page::{self, Page};
@@ -12,7 +10,7 @@ use crate::ingest::{Core, Result};
 use crate::model::name::PackageName;
 use crate::model::package::{PackageState, RowKey};
 use crate::semver::Version;
-use crate::store::{StoreError, StoreErrorKind, Want};
+use crate::store::Want;
 
 /// What a version would lead to, as far as ranges of highest versions say.
 #[derive(Clone, Debug, Serialize)]
@@ -133,28 +131,17 @@ pub async fn impact(
     };
     let (name, version) = (name.clone(), version.cloned());
     let highest = state.top.map(|top| top.version);
-    let answer = tokio::task::spawn_blocking(move || {
-        let index = graph.index.read().unwrap_or_else(PoisonError::into_inner);
+    let as_of = Time(graph.as_of);
+    let answer = core.impact.ask(&graph, move |index| {
         let reach = index.reach(&Start {
             package: &name,
             version: version.as_ref().map(|version| (version, origin.as_ref())),
         });
         let from = after.as_ref().map(|(level, name)| (*level, name.as_str()));
         let found = index.page(&reach, from, limit + 1);
-        drop(index);
-        view(
-            name,
-            version,
-            highest,
-            Time(graph.as_of),
-            reach,
-            found,
-            limit,
-        )
+        view(name, version, highest, as_of, reach, found, limit)
     });
-    let answer = answer
-        .await
-        .map_err(|error| StoreError::new(StoreErrorKind::Unknown, format!("cut short: {error}")))?;
+    let answer = answer.await?;
     Ok(Answer::Impact(Box::new(answer)))
 }
 
