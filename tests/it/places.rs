@@ -83,11 +83,7 @@ pub fn rounds(on_sqlite: usize) -> usize {
 /// Which steps of a story a fault is tried at: all of these, or, on Cassandra, a few of them spread over all.
 pub fn some_of(steps: std::ops::Range<usize>) -> impl Iterator<Item = usize> {
     let count = steps.len();
-    let every = if on_cassandra() {
-        (count / 3).max(1)
-    } else {
-        1
-    };
+    let every = if on_cassandra() { (count / 3).max(1) } else { 1 };
     // Not the first: of a story that is always begun in the same way it tells least.
     steps.skip(every / 2).step_by(every)
 }
