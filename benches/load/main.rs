@@ -37,6 +37,9 @@ struct Arguments {
     /// Only the works whose name has this word: publish, latency, dependents, promotion, wave
     #[arg(long, value_name = "WORD")]
     only: Option<String>,
+    /// Numbers of dependents, instead of 10, 100, 1,000 and 10,000
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    sizes: Vec<usize>,
     /// How often each work counts
     #[arg(long, default_value_t = 5)]
     runs: usize,
@@ -70,10 +73,10 @@ async fn main() -> ExitCode {
         }
     }
     if arguments.wants("dependents") {
-        let sizes: &[usize] = if brief {
-            &[10, 100]
-        } else {
-            &[10, 100, 1_000, 10_000]
+        let sizes = match (arguments.sizes.as_slice(), brief) {
+            ([], true) => &[10, 100],
+            ([], false) => &[10, 100, 1_000, 10_000][..],
+            (sizes, _) => sizes,
         };
         rebuilds::publishes(None, "", sizes, runs, &mut rows).await;
     }

@@ -96,7 +96,10 @@ pub async fn claim(
         if !owner.may_claim() {
             return Ok(Claim::NotBefore(later));
         }
-        let attempts = core.store.attempts(id).await?;
+        let attempts = match rebuild.attempt {
+            0 => Vec::new(),
+            _ => core.store.attempts(id).await?,
+        };
         let result = |number: u32| attempts.iter().find(|one| one.number == number);
         let last = result(rebuild.attempt).filter(|_| rebuild.state == RebuildState::Sending);
         match last {

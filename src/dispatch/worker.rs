@@ -177,8 +177,8 @@ pub struct Worker {
     options: WorkerOptions,
     inbox: mpsc::UnboundedReceiver<Message>,
     events: broadcast::Sender<Event>,
-    plans: Schedule<StepKey, Work>,
-    sends: Schedule<SendKey, Work>,
+    plans: Schedule<StepKey, (), Work>,
+    sends: Schedule<SendKey, Neighbour, Work>,
     arrivals: u64,
     planning: usize,
     sending: HashMap<Neighbour, usize>,
@@ -354,15 +354,15 @@ impl Worker {
             let (id, due) = (item.id.clone(), item.due);
             match &item.job {
                 Job::Send { order, .. } => {
-                    let (key, order) = (self.send_key(&item), *order);
-                    self.sends.push(&key, order, &id, due, item);
+                    let (key, to, order) = (self.send_key(&item), self.goes_to(&item), *order);
+                    self.sends.push(&key, order, &id, due, to, item);
                 }
                 Job::Plan { .. } => {
                     self.arrivals += 1;
                     self.plans
-                        .push(&StepKey::of(&item), self.arrivals, &id, due, item);
+                        .push(&StepKey::of(&item), self.arrivals, &id, due, (), item);
                 }
-                _ => self.plans.push(&StepKey::of(&item), 0, &id, due, item),
+                _ => self.plans.push(&StepKey::of(&item), 0, &id, due, (), item),
             }
         }
     }
@@ -383,7 +383,7 @@ impl Worker {
         let now = self.core.clock.now();
         let mut wake = self.plans.tick(now);
         while self.planning < PLANNING {
-            let Some(key) = self.plans.ready().next().map(|(key, _)| key.clone()) else {
+            let Some(key) = self.plans.ready(()).next().map(|(key, _)| key.clone()) else {
                 break;
             };
             let Some(work) = self.plans.take(&key) else {
@@ -418,10 +418,8 @@ impl Worker {
 
     /// Starts sends as the lanes and the slots allow. Every send needs the registry and its target.
     fn start_sends(&mut self, now: Millis) -> Option<Millis> {
-        let has_warehouse = self.neighbours.warehouse.is_some();
         let mut wake = None;
         for to in [Neighbour::Warehouse, Neighbour::BuildService] {
-            let is_for = |work: &Work| matches!(&work.job, Job::Send { key, .. } if target(key, has_warehouse) == to);
             let slots = self.options.concurrency.get(&to).copied().unwrap_or(20);
             let used = self.sending.get(&to).copied().unwrap_or(0);
             let free = slots.saturating_sub(used);
@@ -441,15 +439,14 @@ impl Worker {
                 })
                 .max()
             {
-                if self.sends.ready().any(|(_, work)| is_for(work)) {
+                if self.sends.ready(to).next().is_some() {
                     wake = earlier(wake, Some(until));
                 }
                 continue;
             }
             let ready: Vec<(SendKey, String)> = self
                 .sends
-                .ready()
-                .filter(|(_, work)| is_for(work))
+                .ready(to)
                 .map(|(key, work)| (key.clone(), rebuild_id(work)))
                 .take(if both.contains(&Admission::Probe) {
                     usize::MAX
@@ -673,7 +670,7 @@ impl Worker {
             ..work.clone()
         };
         let (key, id) = (StepKey::of(&work), work.id.clone());
-        self.plans.push(&key, place, &id, due, work);
+        self.plans.push(&key, place, &id, due, (), work);
     }
 
     fn send_again(&mut self, work: Work, error: &IngestError) {
@@ -698,7 +695,9 @@ impl Worker {
         let key = self.send_key(&work);
         if let Job::Send { order, .. } = work.job {
             let id = work.id.clone();
-            self.sends.push(&key, order, &id, due, Work { due, ..work });
+            let to = self.goes_to(&work);
+            self.sends
+                .push(&key, order, &id, due, to, Work { due, ..work });
         }
         self.sends.done(&key);
     }
@@ -729,11 +728,17 @@ impl Worker {
     }
 
     fn give_back(&mut self, work: &Work) {
-        if let Job::Send { key, .. } = &work.job {
-            let to = target(key, self.neighbours.warehouse.is_some());
-            if let Some(used) = self.sending.get_mut(&to) {
-                *used = used.saturating_sub(1);
-            }
+        let to = self.goes_to(work);
+        if let Some(used) = self.sending.get_mut(&to) {
+            *used = used.saturating_sub(1);
+        }
+    }
+
+    /// Who takes what this item sends.
+    fn goes_to(&self, work: &Work) -> Neighbour {
+        match &work.job {
+            Job::Send { key, .. } => target(key, self.neighbours.warehouse.is_some()),
+            _ => Neighbour::BuildService,
         }
     }
 

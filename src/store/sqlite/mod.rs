@@ -4,7 +4,7 @@
 //! schema_*.sql, schema  the tables; opening a file, old and new schemas
 //! threads             how async callers reach threads that block
 //! writer              one thread, many callers' changes in one commit
-//! readers             several threads, each job one snapshot
+//! readers             on the spot, or several threads, each job one snapshot
 //! statement, error    running statements, reading columns, judging failures
 //! verbs               which thread does what
 //! change, package, commit, projection, promotion, wave, hold, work, prune
@@ -40,12 +40,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use self::error::away;
-use self::readers::Readers;
+use self::readers::{Readers, Spot};
 use self::writer::Writer;
 use super::Result;
 
 /// How many elements of a slice are one job: others come in between, and a snapshot does not last long.
 const SLICE: usize = 1000;
+
+/// So many elements of a slice are read on the spot.
+const FEW: usize = 16;
 
 /// What survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +66,7 @@ pub enum Durability {
 pub struct Options {
     /// What survives.
     pub durability: Durability,
-    /// How many threads read, at least one.
+    /// How many threads read, at least one, and how many callers read on the spot at once.
     pub readers: usize,
 }
 
@@ -82,6 +85,7 @@ impl Default for Options {
 pub struct SqliteStore(Arc<Threads>, Arc<super::lists::Lists>);
 
 struct Threads {
+    spot: Spot,
     readers: Readers,
     writer: Writer,
 }
@@ -95,11 +99,14 @@ impl SqliteStore {
     pub fn open(path: &Path, options: Options) -> Result<Self> {
         // First the writer: it makes the file that the readers open.
         let writer = schema::writer(path, options)?;
-        let readers: Vec<_> = (0..options.readers.max(1))
-            .map(|_| schema::reader(path))
-            .collect::<Result<_>>()?;
+        let readers = || -> Result<Vec<_>> {
+            (0..options.readers.max(1))
+                .map(|_| schema::reader(path))
+                .collect()
+        };
         let threads = Threads {
-            readers: Readers::start(readers)?,
+            spot: Spot::new(readers()?),
+            readers: Readers::start(readers()?)?,
             writer: Writer::start(writer)?,
         };
         Ok(Self(Arc::new(threads), Arc::default()))
@@ -130,6 +137,11 @@ impl SqliteStore {
         self.0.readers.read_one(work).await
     }
 
+    /// Reads a few rows, found by their keys, with a single statement.
+    fn look<T>(&self, work: impl FnOnce(&rusqlite::Connection) -> Result<T>) -> Result<T> {
+        self.0.spot.read_one(work)
+    }
+
     async fn run<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -138,7 +150,7 @@ impl SqliteStore {
         self.0.writer.write(work).await
     }
 
-    /// Reads something for each element, slice by slice, in order.
+    /// Reads something for each element, found by its key, slice by slice, in order.
     async fn read_each<I, T>(
         &self,
         items: &[I],
@@ -148,6 +160,12 @@ impl SqliteStore {
         I: Clone + Send + Sync + 'static,
         T: Send + 'static,
     {
+        if items.len() <= FEW {
+            return self
+                .0
+                .spot
+                .read(|db| items.iter().map(|item| get(db, item)).collect());
+        }
         let mut answers = Vec::with_capacity(items.len());
         for slice in items.chunks(SLICE) {
             let (slice, get) = (slice.to_vec(), get.clone());
@@ -185,6 +203,7 @@ impl SqliteStore {
 impl Threads {
     /// The writer last: the checkpoint cannot pass a snapshot that is still read.
     fn close(&self) {
+        self.spot.close();
         self.readers.close();
         self.writer.close();
     }

@@ -1,4 +1,8 @@
-//! The threads that read. Each has a connection of its own, which cannot write.
+//! How the file is read: on the spot, or by threads. Each way has connections of its own, which cannot write.
+//!
+//! A few rows that are found by their keys take some microseconds, most often out of the system's cache: waking another
+//! thread for that, and being woken by it, would cost several times as much. So the caller reads them itself. What may
+//! have many rows is a job for a thread.
 //!
 //! A job is one read transaction, so everything that it reads is of one moment, and that moment is after every commit
 //! that was answered before the job was queued: the transaction takes its snapshot with its first statement.
@@ -7,7 +11,7 @@
 //! so are the processor's caches.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 
 use rusqlite::Connection;
@@ -19,6 +23,72 @@ use super::threads::{QUEUE, contained, join, spawn, unanswered};
 use crate::store::{Result, StoreError};
 
 type Job = Box<dyn FnOnce(&Connection) + Send>;
+
+/// Connections for those who read on the spot.
+pub(super) struct Spot {
+    /// Those that nobody is using; `None` once the store is closed.
+    free: Mutex<Option<Vec<Connection>>>,
+    given_back: Condvar,
+}
+
+impl Spot {
+    /// With these connections.
+    pub(super) fn new(connections: Vec<Connection>) -> Self {
+        Self {
+            free: Mutex::new(Some(connections)),
+            given_back: Condvar::new(),
+        }
+    }
+
+    /// Runs `work`, which is one statement that finds a few rows by their keys.
+    pub(super) fn read_one<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let db = self.take()?;
+        let answer = contained(|| work(&db));
+        self.give_back(db);
+        answer
+    }
+
+    /// Runs `work`, which finds a few rows by their keys, in a read transaction.
+    pub(super) fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let db = self.take()?;
+        let answer = snapshot(&db, work);
+        self.give_back(db);
+        answer
+    }
+
+    /// Takes no more readers and closes the connections.
+    pub(super) fn close(&self) {
+        drop(self.lock().take());
+        self.given_back.notify_all();
+    }
+
+    /// Whoever finds none waits for as long as another one reads a few rows.
+    fn take(&self) -> Result<Connection> {
+        let mut free = self.lock();
+        loop {
+            let connections = free.as_mut().ok_or_else(gone)?;
+            if let Some(db) = connections.pop() {
+                return Ok(db);
+            }
+            free = self
+                .given_back
+                .wait(free)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn give_back(&self, db: Connection) {
+        // Where the store was closed meanwhile, the connection is, too.
+        if let Some(connections) = self.lock().as_mut() {
+            connections.push(db);
+            self.given_back.notify_one();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Vec<Connection>>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// A way to the reading threads.
 pub(super) struct Readers {

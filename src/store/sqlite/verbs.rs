@@ -38,14 +38,11 @@ impl Store for SqliteStore {
     }
 
     async fn document(&self, change: &ChangeId, digest: &Digest) -> Result<Option<Vec<u8>>> {
-        let (change, digest) = (change.clone(), digest.clone());
-        self.read_one(move |db| change::document(db, &change, &digest))
-            .await
+        self.look(|db| change::document(db, change, digest))
     }
 
     async fn change(&self, id: &ChangeId) -> Result<Option<Change>> {
-        let id = id.clone();
-        self.read_one(move |db| change::get(db, &id)).await
+        self.look(|db| change::get(db, id))
     }
 
     async fn changes(
@@ -74,9 +71,7 @@ impl Store for SqliteStore {
         version: &Version,
         digest: &Digest,
     ) -> Result<Option<Vec<u8>>> {
-        let (name, version, digest) = (name.clone(), version.clone(), digest.clone());
-        self.read_one(move |db| package::manifest(db, &name, &version, &digest))
-            .await
+        self.look(|db| package::manifest(db, name, version, digest))
     }
 
     async fn packages(&self, wants: &[Want]) -> Result<Vec<PackageState>> {
@@ -98,6 +93,10 @@ impl Store for SqliteStore {
     }
 
     async fn published(&self, name: &PackageName) -> Result<Vec<Published>> {
+        let kept = |db: &Connection| Ok(self.1.get(name, package::seq(db, name)?));
+        if let Some(list) = self.look(kept)? {
+            return Ok(list.to_vec());
+        }
         let (name, lists) = (name.clone(), self.1.clone());
         let list: Arc<[Published]> = self
             .read(move |db| {
@@ -147,15 +146,11 @@ impl Store for SqliteStore {
     }
 
     async fn head(&self, package: &PackageName) -> Result<Option<Line>> {
-        let package = package.clone();
-        self.read_one(move |db| projection::head(db, &package))
-            .await
+        self.look(|db| projection::head(db, package))
     }
 
     async fn line(&self, package: &PackageName, version: &Version) -> Result<Option<Line>> {
-        let (package, version) = (package.clone(), version.clone());
-        self.read_one(move |db| projection::line(db, &package, &version))
-            .await
+        self.look(|db| projection::line(db, package, version))
     }
 
     async fn lines(&self, package: &PackageName) -> Result<Vec<Line>> {
@@ -201,8 +196,7 @@ impl Store for SqliteStore {
     }
 
     async fn wave(&self, id: &WaveId) -> Result<Option<Wave>> {
-        let id = id.clone();
-        self.read_one(move |db| wave::get(db, &id)).await
+        self.look(|db| wave::get(db, id))
     }
 
     async fn move_wave(&self, id: &WaveId, to: &WaveMove) -> Result<Committed> {
@@ -241,8 +235,7 @@ impl Store for SqliteStore {
     }
 
     async fn collecting(&self, env: &Env) -> Result<Option<WaveId>> {
-        let env = env.clone();
-        self.read_one(move |db| wave::collecting(db, &env)).await
+        self.look(|db| wave::collecting(db, env))
     }
 
     async fn collect(
@@ -294,7 +287,8 @@ impl Store for SqliteStore {
     }
 
     async fn latest_promotion(&self, name: &PackageName, env: &Env) -> Result<Option<Promotion>> {
-        Ok(self.promotions(name, env, 1).await?.pop())
+        let latest = self.look(|db| promotion::promotions(db, name, env, 1))?;
+        Ok(latest.into_iter().next())
     }
 
     async fn promotions(
@@ -332,9 +326,7 @@ impl Store for SqliteStore {
     }
 
     async fn first_queued(&self, name: &PackageName, slot: &Slot) -> Result<Option<u64>> {
-        let (name, slot) = (name.clone(), slot.clone());
-        self.read_one(move |db| package::first_queued(db, &name, &slot))
-            .await
+        self.look(|db| package::first_queued(db, name, slot))
     }
 
     async fn rebuilds(&self, ids: &[RebuildId]) -> Result<Vec<Option<RebuildIndex>>> {
@@ -342,8 +334,7 @@ impl Store for SqliteStore {
     }
 
     async fn attempts(&self, rebuild: &RebuildId) -> Result<Vec<Attempt>> {
-        let rebuild = rebuild.clone();
-        self.read_one(move |db| work::attempts(db, &rebuild)).await
+        self.look(|db| work::attempts(db, rebuild))
     }
 
     async fn pending_work(
