@@ -1,6 +1,7 @@
 //! The command line (design.md 7).
 
 mod client;
+mod impact;
 mod import;
 mod migrate;
 mod operate;
@@ -29,6 +30,8 @@ enum Commands {
     Import(Box<import::Import>),
     /// Show what posting a change would come to; nothing is written
     Plan(operate::Plan),
+    /// Show whom a version would reach, through all levels
+    Impact(impact::Impact),
     /// Say why a package was rebuilt, or was not, or not yet
     Why(operate::Why),
     /// List waves, newest first, or show, approve or cancel one
@@ -86,6 +89,7 @@ fn run(matches: &ArgMatches) -> Result<ExitCode, Box<dyn std::error::Error>> {
         Commands::Migrate(migrate) => runtime.block_on(migrate.run(&flags)),
         Commands::Import(import) => runtime.block_on(import.run(&flags)),
         Commands::Plan(plan) => runtime.block_on(plan.run()),
+        Commands::Impact(impact) => Ok(runtime.block_on(impact.run())),
         Commands::Why(why) => Ok(runtime.block_on(why.run())),
         Commands::Waves(waves) => Ok(runtime.block_on(waves.run())),
         Commands::Hold(hold) => Ok(runtime.block_on(hold.run())),

@@ -17,7 +17,7 @@ type Error = Box<dyn std::error::Error>;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// 0 and what was printed, or 1 and what the service said.
-fn ended(done: Result<(), AskError>) -> ExitCode {
+pub(super) fn ended(done: Result<(), AskError>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -406,7 +406,7 @@ fn edge(parent: Option<&PackageName>) -> Vec<(&'static str, String)> {
     parent.into_iter().collect()
 }
 
-fn items(value: &Value) -> std::slice::Iter<'_, Value> {
+pub(super) fn items(value: &Value) -> std::slice::Iter<'_, Value> {
     value
         .as_array()
         .map(Vec::as_slice)
@@ -415,7 +415,7 @@ fn items(value: &Value) -> std::slice::Iter<'_, Value> {
 }
 
 /// A table with an empty line before it, if it has rows.
-fn section(head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+pub(super) fn section(head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     let rows: Vec<Vec<String>> = rows.collect();
     if !rows.is_empty() {
         println!();

@@ -11,11 +11,11 @@ use crate::plan::Increment;
 use crate::semver::Version;
 use crate::store::{Dependent, Published};
 
-fn v(text: &str) -> Version {
+pub(super) fn v(text: &str) -> Version {
     Version::parse(text).unwrap()
 }
 
-fn name(text: &str) -> PackageName {
+pub(super) fn name(text: &str) -> PackageName {
     PackageName::parse(text).unwrap()
 }
 
@@ -28,7 +28,7 @@ fn cause(text: &str) -> Cause {
     }
 }
 
-fn origin(text: &str) -> Origin {
+pub(super) fn origin(text: &str) -> Origin {
     Origin {
         cause: cause(text),
         reach: true,
@@ -37,11 +37,11 @@ fn origin(text: &str) -> Origin {
 
 /// Packages with their versions, each with what it declares.
 #[derive(Clone, Debug, Default)]
-struct World(BTreeMap<String, BTreeMap<Version, BTreeMap<String, String>>>);
+pub(super) struct World(pub BTreeMap<String, BTreeMap<Version, BTreeMap<String, String>>>);
 
 impl World {
     /// `["root@1.0.0", "a@1.0.0 root ^1.0.0 b *"]`.
-    fn of<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(super) fn of<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
         let mut world = Self::default();
         for line in lines {
             let mut words = line.split(' ');
@@ -150,7 +150,7 @@ impl World {
         }
     }
 
-    fn from(&self, start: &str) -> Affected {
+    pub(super) fn from(&self, start: &str) -> Affected {
         self.explore(vec![origin(start)], vec![])
     }
 }
@@ -429,7 +429,12 @@ fn h6_seeds_are_rebuilt_and_the_other_dependents_of_the_origin_are_not() {
 }
 
 fn worlds() -> impl Strategy<Value = World> {
-    let range = prop::sample::select(vec!["^1.0.0", "^2.0.0", "*", "1.0.0", "git+ssh://x/y.git"]);
+    worlds_of(&["^1.0.0", "^2.0.0", "*", "1.0.0", "git+ssh://x/y.git"])
+}
+
+/// Nine packages of up to two versions, which declare each other by these ranges.
+pub(super) fn worlds_of(ranges: &[&'static str]) -> impl Strategy<Value = World> + use<> {
+    let range = prop::sample::select(ranges.to_vec());
     let declares = prop::collection::btree_map(0..9_usize, range, 0..4);
     let package = prop::collection::vec(declares, 1..3);
     prop::collection::vec(package, 9).prop_map(|packages| {

@@ -7,20 +7,29 @@
 //!
 //! * [`order`]: cycles are cut, levels counted (rule 16). Of publishes and promotions alike.
 //! * [`Explorer`]: whom publishes reach, at which versions; it says what it needs to know and is told.
+//! * [`Index`]: all edges in memory, for a quick answer to whom a version would reach; nearly what the explorer says.
 
 mod affected;
 mod explorer;
+mod index;
 mod known;
+mod levels;
+mod lists;
 mod order;
+mod reach;
 
 #[cfg(test)]
 mod explorer_tests;
 #[cfg(test)]
+mod index_tests;
+#[cfg(test)]
 mod order_tests;
 
 pub use explorer::{Explorer, Step};
+pub use index::{Builder, Index, Unreadable};
 pub use known::Questions;
 pub use order::{Order, Place, Role, order};
+pub use reach::{OutOfRange, Reach, Reached, Start};
 
 use crate::model::decision::Reason;
 use crate::model::name::PackageName;

@@ -8,6 +8,7 @@ use super::server::ApiState;
 use crate::model::id::ChangeId;
 use crate::model::name::PackageName;
 use crate::query;
+use crate::query::impact::Answer;
 
 type State = web::Data<ApiState>;
 
@@ -119,6 +120,28 @@ pub async fn lines(
     let found =
         query::package::lines(&*state.core.store, &name, below.as_ref(), query.limit()?).await?;
     Ok(ok(&known(found, &name)?))
+}
+
+/// GET `/packages/{package}/impact?version=`: whom that version would reach, from memory. 503 while the graph is being read
+/// for the first time and takes long.
+pub async fn impact(
+    state: State,
+    request: HttpRequest,
+    name: web::Path<String>,
+) -> Result<HttpResponse> {
+    let name = params::package(&name)?;
+    let query = Query::of(&request, &["version", "limit", "cursor"])?;
+    let version = query.get("version")?.map(params::version).transpose()?;
+    let after = query.cursor(query::impact::affected_after)?;
+    let limit = query.limit()?;
+    match query::impact::impact(&state.core, &name, version.as_ref(), after, limit).await? {
+        Answer::Unknown => known(None::<()>, &name).map(|found| ok(&found)),
+        Answer::NotYet => Err(ApiError::unavailable(
+            "graph_not_ready",
+            "the graph is being read: try again soon",
+        )),
+        Answer::Impact(view) => Ok(ok(&view)),
+    }
 }
 
 fn known<T>(found: Option<T>, name: &PackageName) -> Result<T> {

@@ -157,6 +157,10 @@ fn routes(config: &mut web::ServiceConfig) {
             concat!("/packages/", package!(), "/release-lines"),
             read::lines,
         ))
+        .service(get(
+            concat!("/packages/", package!(), "/impact"),
+            read::impact,
+        ))
         .service(get(concat!("/packages/", package!()), read::package))
         .service(post("/rebuilds", wave::by_hand))
         .service(get("/rebuilds/{id}", rebuild::rebuild))

@@ -27,6 +27,7 @@ fn core(dir: &tempfile::TempDir, increment: Increment) -> Core {
         }),
         clock: Clock::system(),
         hints: Arc::default(),
+        impact: Arc::default(),
     }
 }
 

@@ -11,6 +11,7 @@ mod accept;
 mod another;
 mod dry;
 mod explore;
+pub mod impact;
 mod import;
 mod promotion;
 mod publish;
@@ -53,6 +54,8 @@ pub struct Core {
     pub clock: Clock,
     /// Which waves may have ended.
     pub hints: Arc<wave::Hints>,
+    /// The graph in memory, once somebody asks whom a version would reach.
+    pub impact: Arc<impact::Impact>,
 }
 
 impl Core {
@@ -63,6 +66,7 @@ impl Core {
             rules,
             clock,
             hints: Arc::default(),
+            impact: Arc::default(),
         }
     }
 }

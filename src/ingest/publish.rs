@@ -310,8 +310,22 @@ pub(super) fn verdict_of_repeat(change: &Change, facts: &Facts) -> Verdict {
     }
 }
 
-/// Makes the facts of a version durable, once, and returns them with the partition as it is afterwards.
+/// Makes the facts of a version durable, once, and returns them with the partition as it is afterwards. The graph in memory
+/// hears what the package's highest version is.
 pub(super) async fn establish(
+    core: &Core,
+    described: &Described,
+    source: &Source,
+    json: &[u8],
+) -> Result<(PackageState, Facts)> {
+    let (state, facts) = establish_facts(core, described, source, json).await?;
+    if let Some(top) = &state.top {
+        core.impact.note(&state.name, top);
+    }
+    Ok((state, facts))
+}
+
+async fn establish_facts(
     core: &Core,
     described: &Described,
     source: &Source,

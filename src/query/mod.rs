@@ -12,6 +12,7 @@
 //! change    changes and their decisions
 //! rebuild   rebuilds and their attempts
 //! plan      what a change would come to
+//! impact    whom a version would reach
 //! wave      waves and their packages
 //! hold      what is not to be rebuilt now
 //! stale     what a package was not built with yet
@@ -23,6 +24,7 @@
 
 pub mod change;
 pub mod hold;
+pub mod impact;
 pub mod line;
 pub mod package;
 pub mod page;

@@ -1,6 +1,7 @@
 //! Reasons, verdicts and states in words (rule 18). Text for people is made here and nowhere else; programs read the codes.
 
 use super::change::DecidedRebuild;
+use super::impact;
 use super::plan::Counts;
 use super::time::Time;
 use super::wave::Waited;
@@ -11,6 +12,7 @@ use crate::model::edge::EdgeRange;
 use crate::model::name::PackageName;
 use crate::model::package::{Cause, Kind, Rebuild, RebuildState, RowKey, Slot};
 use crate::model::wave::{Hold, Node, PlanNode, Standing, Start, Wave, WaveState};
+use crate::semver::Version;
 
 /// What became of a change.
 pub fn change(change: &Change) -> String {
@@ -80,6 +82,35 @@ fn place(superseded: usize) -> String {
         0 => "the rebuild that an open wave was about to ask for".to_owned(),
         some => format!("{} that was not sent yet", count(some, "rebuild")),
     }
+}
+
+/// Whom a version would reach.
+pub fn impact(
+    package: &PackageName,
+    version: Option<&Version>,
+    highest: Option<&Version>,
+    counts: &impact::Counts,
+) -> String {
+    let what = match (version, highest) {
+        (Some(version), _) => format!("{package}@{version}"),
+        (None, Some(highest)) => format!("A version of {package} that is let in like {highest}"),
+        (None, None) => format!("A version of {package} that everybody lets in"),
+    };
+    let reaches = match counts.transitive {
+        0 => "would reach nobody".to_owned(),
+        all => format!(
+            "would reach {} in {}, {} of them directly",
+            count(all, "package"),
+            count(counts.by_level.len(), "level"),
+            counts.direct
+        ),
+    };
+    let out = match counts.out_of_range {
+        0 => String::new(),
+        1 => "; the range of 1 more is in the way".to_owned(),
+        more => format!("; the ranges of {more} more are in the way"),
+    };
+    format!("{what} {reaches}{out}.")
 }
 
 /// What a change would come to.

@@ -23,6 +23,7 @@ pub mod cassandra;
 pub mod lawful;
 mod lists;
 pub mod sqlite;
+mod tops;
 
 use std::collections::BTreeMap;
 
@@ -73,6 +74,7 @@ impl StoreError {
     }
 }
 
+pub use self::tops::{TopRow, Tops};
 pub use crate::model::wave::{Node, NodeKey};
 
 /// What every verb answers.
@@ -582,6 +584,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// The names of managed packages, in order, after `after`.
     async fn names(&self, after: Option<&PackageName>, limit: usize) -> Result<Vec<PackageName>>;
+
+    /// The highest versions of all packages that have one, with what they declare: at most `limit` (at least 1), in no
+    /// order, and where the next page begins (`None`: that was all). A scan of everything, for those who keep all of it in
+    /// memory; a page may be short and not be the last. A package that changes meanwhile comes as it was or as it is.
+    async fn tops(&self, cursor: Option<&str>, limit: usize) -> Result<(Tops, Option<String>)>;
 
     // ---- projections ---------------------------------------------------------------------------------------------
 

@@ -225,6 +225,7 @@ fn core(dir: &tempfile::TempDir) -> Core {
         rules: Arc::new(Rules::default()),
         clock: Clock::system(),
         hints: Arc::default(),
+        impact: Arc::default(),
     }
 }
 

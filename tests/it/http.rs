@@ -4,6 +4,7 @@ mod bodies;
 mod changes;
 mod errors;
 mod health;
+mod impact;
 mod questions;
 mod waiting;
 mod waves;

@@ -529,6 +529,7 @@ async fn accepted_only(store: &Path, count: usize) {
         rules: Arc::new(Rules::default()),
         clock: Clock::new(move || tick.fetch_add(1, Ordering::Relaxed)),
         hints: Arc::default(),
+        impact: Arc::default(),
     };
     for number in 0..count {
         let json = document("root", &root_version(number), json!({})).to_string();

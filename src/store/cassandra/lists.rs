@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use scylla::statement::prepared::PreparedStatement;
 
 use super::commit::NAME_BUCKETS;
+use super::error::bug;
 use super::values::{Cells, big, int, text, tiny, version};
 use super::{Inner, each};
 use crate::model::change::Change;
@@ -19,7 +20,7 @@ use crate::model::id::{ChangeId, Digest, RebuildId};
 use crate::model::name::PackageName;
 use crate::model::package::{Kind, Millis, RowKey, Slot};
 use crate::semver::Version;
-use crate::store::{Attempt, Dependent, Line, Result};
+use crate::store::{Attempt, Dependent, Line, Result, Tops};
 
 pub(super) const CHANGE_BUCKETS: u8 = 4;
 pub(super) const DECISION_BUCKETS: u8 = 8;
@@ -249,6 +250,41 @@ impl Inner {
         Ok(names)
     }
 
+    /// The cursor is the token of the last partition. Two names of one token (one in 2^64 for any two) that a page ends
+    /// between would lose the second.
+    pub(super) async fn top_page(
+        &self,
+        cursor: Option<&str>,
+        count: usize,
+    ) -> Result<(Tops, Option<String>)> {
+        let start = match cursor {
+            // No name has it.
+            None => i64::MIN,
+            Some(cursor) => cursor
+                .parse()
+                .map_err(|_| bug(format!("{cursor:?} is no cursor of highest versions")))?,
+        };
+        let count = count.max(1);
+        let rows = self
+            .all(&self.statements.tops, vec![big(start), limit(count)])
+            .await?;
+        let mut page = Tops::default();
+        for cells in &rows {
+            let (Some(version), Some(edges)) = (
+                cells.maybe_text("top_version")?,
+                cells.maybe_text("top_edges")?,
+            ) else {
+                continue;
+            };
+            let (name, origin) = (cells.text("name")?, cells.maybe_text("top_origin")?);
+            page.push(name, version, origin, edges)
+                .map_err(|error| bug(format!("top_edges of {name} is unreadable: {error}")))?;
+        }
+        let last = rows.last().filter(|_| rows.len() >= count);
+        let next = last.map(|cells| cells.number::<i64>("place")).transpose()?;
+        Ok((page, next.map(|token| token.to_string())))
+    }
+
     pub(super) async fn dependent_page(
         &self,
         parent: &PackageName,
@@ -433,7 +469,7 @@ fn change(cells: &Cells) -> Result<Change> {
         kind: [Kind::Publish, Kind::Promotion]
             .into_iter()
             .find(|one| one.as_str() == kind)
-            .ok_or_else(|| super::error::bug(format!("a stored change is of kind {kind:?}")))?,
+            .ok_or_else(|| bug(format!("a stored change is of kind {kind:?}")))?,
         env: Env::trusted(cells.text("env")?),
         name: cells.name("name")?,
         version: cells.version("version")?,

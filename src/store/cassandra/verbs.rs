@@ -17,7 +17,7 @@ use crate::model::work::{Shard, Work};
 use crate::semver::Version;
 use crate::store::{
     Attempt, Committed, Dependent, Line, Node, NodeKey, PackageCommit, Promotion, Published,
-    Replica, Result, Store, Want, Write,
+    Replica, Result, Store, Tops, Want, Write,
 };
 
 #[async_trait]
@@ -102,6 +102,10 @@ impl Store for CassandraStore {
 
     async fn names(&self, after: Option<&PackageName>, limit: usize) -> Result<Vec<PackageName>> {
         self.0.name_page(after, limit).await
+    }
+
+    async fn tops(&self, cursor: Option<&str>, limit: usize) -> Result<(Tops, Option<String>)> {
+        self.0.top_page(cursor, limit).await
     }
 
     async fn dependents(

@@ -13,7 +13,7 @@ use crate::model::package::{
     Facts, Head, PackageState, Rebuild, RebuildState, Row, RowKey, Slot, Top,
 };
 use crate::semver::Version;
-use crate::store::{Published, Result, Want, WantOpen};
+use crate::store::{Published, Result, Tops, Want, WantOpen};
 
 /// The columns of a row in the order in which [`row`] reads them.
 macro_rules! row {
@@ -34,6 +34,7 @@ const FACTS: usize = 13;
 statements! {
     STATICS = "SELECT seq, stamp, head_version, head_born, dependent_of, version, origin, CASE WHEN ?2 THEN edges END
         FROM pkg LEFT JOIN pkg_top USING (name) WHERE pkg.name = ?1";
+    TOPS = "SELECT rowid, name, version, origin, edges FROM pkg_top WHERE rowid > ?1 ORDER BY rowid LIMIT ?2";
     SEQ = "SELECT seq FROM pkg WHERE name = ?1";
     OPEN = "SELECT wave, version FROM pkg_open WHERE name = ?1";
     OPEN_OF = "SELECT wave, version FROM pkg_open WHERE name = ?1 AND wave = ?2";
@@ -291,6 +292,34 @@ pub(super) fn names(
     all(db, NAMES, params![after, limit(count)], |row| {
         row.name("name")
     })
+}
+
+/// In the order in which the table has them, which is one walk through it.
+pub(super) fn tops(
+    db: &Connection,
+    cursor: Option<&str>,
+    count: usize,
+) -> Result<(Tops, Option<String>)> {
+    let start: i64 = match cursor {
+        None => i64::MIN,
+        Some(cursor) => cursor
+            .parse()
+            .map_err(|_| bug(format!("{cursor:?} is no cursor of highest versions")))?,
+    };
+    let count = count.max(1);
+    let mut page = Tops::default();
+    let mut last = start;
+    let mut statement = db.prepare_cached(TOPS)?;
+    let mut rows = statement.query(params![start, limit(count)])?;
+    while let Some(row) = rows.next()? {
+        let mut row = InOrder::of(row);
+        last = row.plain()?;
+        let (name, version, origin) = (row.text()?, row.text()?, row.maybe_text()?);
+        page.push(name, version, origin, row.text()?)
+            .map_err(|error| bug(format!("the edges of {name} are unreadable: {error}")))?;
+    }
+    let next = (page.len() >= count).then(|| last.to_string());
+    Ok((page, next))
 }
 
 pub(super) fn put_manifest(

@@ -160,6 +160,11 @@ impl<'r, 's> InOrder<'r, 's> {
         text_of(self.row, self.at())
     }
 
+    /// A text or NULL.
+    pub(super) fn maybe_text(&mut self) -> Result<Option<&'r str>> {
+        maybe_text_of(self.row, self.at())
+    }
+
     /// A number that is never negative.
     pub(super) fn count<N: TryFrom<i64>>(&mut self) -> Result<N> {
         self.row.count(self.at())

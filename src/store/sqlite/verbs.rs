@@ -21,7 +21,7 @@ use crate::model::work::{Shard, Work};
 use crate::semver::Version;
 use crate::store::{
     Attempt, Committed, Dependent, Line, Node, NodeKey, PackageCommit, Promotion, Published,
-    Replica, Result, Store, Want, Write,
+    Replica, Result, Store, Tops, Want, Write,
 };
 
 #[async_trait]
@@ -115,6 +115,12 @@ impl Store for SqliteStore {
     async fn names(&self, after: Option<&PackageName>, limit: usize) -> Result<Vec<PackageName>> {
         let after = after.cloned();
         self.read_one(move |db| package::names(db, after.as_ref(), limit))
+            .await
+    }
+
+    async fn tops(&self, cursor: Option<&str>, limit: usize) -> Result<(Tops, Option<String>)> {
+        let cursor = cursor.map(str::to_owned);
+        self.read_one(move |db| package::tops(db, cursor.as_deref(), limit))
             .await
     }
 

@@ -18,6 +18,7 @@ async fn rule_8_500_publishes_of_babel_from_v7() {
         rules: Arc::new(Rules::default()),
         clock: Clock::system(),
         hints: Arc::default(),
+        impact: Arc::default(),
     };
     let history = history();
     let rebuilds = replay(&core, &history[FROM_V7..FROM_V7 + PUBLISHES]).await;

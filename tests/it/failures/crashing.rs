@@ -20,7 +20,7 @@ use feedsme::model::work::{Shard, Work};
 use feedsme::semver::Version;
 use feedsme::store::{
     Attempt, Committed, Dependent, Line, Node, NodeKey, PackageCommit, Promotion, Published,
-    Replica, Result, Store, StoreError, StoreErrorKind, Want, Write,
+    Replica, Result, Store, StoreError, StoreErrorKind, Tops, Want, Write,
 };
 
 /// What goes wrong, counted in steps from 0.
@@ -195,6 +195,11 @@ impl Store for CrashingStore {
     async fn names(&self, after: Option<&PackageName>, limit: usize) -> Result<Vec<PackageName>> {
         self.alive()?;
         self.inner.names(after, limit).await
+    }
+
+    async fn tops(&self, cursor: Option<&str>, limit: usize) -> Result<(Tops, Option<String>)> {
+        self.alive()?;
+        self.inner.tops(cursor, limit).await
     }
 
     async fn dependents(

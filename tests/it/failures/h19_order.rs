@@ -30,6 +30,7 @@ async fn h19_a_plan_that_failed_once_goes_before_the_later_ones() {
         rules: Arc::default(),
         clock: Clock::system(),
         hints: Arc::default(),
+        impact: Arc::default(),
     };
     let mut work = Vec::new();
     let versions = ["1.0.0", "1.1.0", "1.2.0"];

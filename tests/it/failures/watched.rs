@@ -18,7 +18,7 @@ use feedsme::model::work::{Shard, Work};
 use feedsme::semver::Version;
 use feedsme::store::{
     Attempt, Committed, Dependent, Line, Node, NodeKey, PackageCommit, Promotion, Published,
-    Replica, Result, Store, Want, Write,
+    Replica, Result, Store, Tops, Want, Write,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -212,6 +212,11 @@ impl Store for WatchedStore {
     async fn names(&self, after: Option<&PackageName>, limit: usize) -> Result<Vec<PackageName>> {
         self.pass(Call::Named("names")).await;
         self.inner.names(after, limit).await
+    }
+
+    async fn tops(&self, cursor: Option<&str>, limit: usize) -> Result<(Tops, Option<String>)> {
+        self.pass(Call::Named("tops")).await;
+        self.inner.tops(cursor, limit).await
     }
 
     async fn dependents(

@@ -484,6 +484,7 @@ fn core(store: Arc<dyn Store>, rules: &Arc<Rules>, time: &Arc<AtomicI64>) -> Cor
         rules: rules.clone(),
         clock: Clock::new(move || time.fetch_add(1, Ordering::SeqCst)),
         hints: Arc::default(),
+        impact: Arc::default(),
     }
 }
 

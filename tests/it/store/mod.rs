@@ -54,6 +54,7 @@ macro_rules! contract {
             packages::manifests_are_kept_by_digest,
             packages::published_versions_are_those_with_facts,
             packages::names_of_managed_packages_come_in_pages,
+            packages::the_highest_versions_of_all_packages_come_in_pages,
             conditions::a_seq_is_spent_once,
             conditions::each_condition_of_a_row_applies_or_refuses,
             conditions::a_refused_batch_writes_nothing,

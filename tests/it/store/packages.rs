@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[allow(unused_imports)]
 use super::puts::Puts as _;
+use feedsme::model::edge::Edge;
 use feedsme::model::id::Digest;
-use feedsme::model::package::{PackageState, RowKey};
-use feedsme::store::{Committed, Expect, PackageCommit, Published, RowWrite, Want, WantOpen};
+use feedsme::model::package::{PackageState, RowKey, Top};
+use feedsme::store::{
+    Committed, Expect, PackageCommit, Published, RowWrite, Statics, StoreErrorKind, Want, WantOpen,
+};
 
 use super::Place;
 use super::fixtures::{
     applied, bare_facts, commit, env, name, package, publish, publish_row, rebuild, reserve, state,
-    unique, version,
+    top, unique, version,
 };
 
 pub async fn an_unknown_package_has_seq_0_and_nothing_else(place: &impl Place) {
@@ -180,4 +183,81 @@ pub async fn names_of_managed_packages_come_in_pages(place: &impl Place) {
         [name(&format!("n-{run}-5")), name(&format!("n-{run}-6"))]
     );
     assert_eq!(store.names(None, 0).await.unwrap(), []);
+}
+
+pub async fn the_highest_versions_of_all_packages_come_in_pages(place: &impl Place) {
+    let store = place.open().await;
+    let run = unique();
+    let with = |version: &str| PackageCommit {
+        statics: Statics {
+            top: Some(top(version)),
+            ..Statics::default()
+        },
+        ..PackageCommit::at(&name("a"), 0)
+    };
+    let mut expected = BTreeMap::new();
+    for at in 0..9 {
+        let package = name(&format!("@t-{run}/{at}"));
+        let batch = PackageCommit {
+            name: package.clone(),
+            ..with("1.0.0")
+        };
+        assert_eq!(commit(&store, batch).await, Committed::Applied);
+        let mut highest = top("1.0.0");
+        if at % 2 == 1 {
+            // It has another one now, of no origin, that declares nothing.
+            highest = Top {
+                version: version("2.0.0-rc.1"),
+                origin: None,
+                edges: Vec::new(),
+            };
+            let batch = PackageCommit {
+                name: package.clone(),
+                expect_seq: Some(1),
+                statics: Statics {
+                    top: Some(highest.clone()),
+                    ..Statics::default()
+                },
+                ..with("1.0.0")
+            };
+            assert_eq!(commit(&store, batch).await, Committed::Applied);
+        }
+        expected.insert(package, highest);
+    }
+    // Managed, but without a version under `latest`; and rows alone.
+    applied(&store, &name(&format!("@t-{run}/none")), 0, Vec::new()).await;
+    let mut write = publish("1.0.0", 1);
+    write.expect = Expect::Absent;
+    let unmanaged = name(&format!("@t-{run}/rows"));
+    let batch = PackageCommit::row(&unmanaged, write);
+    assert_eq!(commit(&store, batch).await, Committed::Applied);
+
+    for limit in [4, 500, 100_000] {
+        let mut seen = BTreeMap::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let (page, next) = store.tops(cursor.as_deref(), limit).await.unwrap();
+            assert!(page.len() <= limit);
+            for row in page.iter().filter(|row| row.name.contains(&run)) {
+                let edges = row.edges.iter().map(|(parent, range)| Edge {
+                    parent: name(parent),
+                    range: (*range).to_owned(),
+                });
+                let highest = Top {
+                    version: version(row.version),
+                    origin: row.origin.map(version),
+                    edges: edges.collect(),
+                };
+                let before = seen.insert(name(row.name), highest);
+                assert_eq!(before, None, "{} came twice", row.name);
+            }
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, expected, "in pages of {limit}");
+    }
+    let error = store.tops(Some("no cursor"), 1).await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Bug);
 }
