@@ -61,11 +61,6 @@ impl Service {
         }
     }
 
-    #[expect(dead_code, reason = "memory comes later")]
-    pub fn id(&self) -> u32 {
-        self._program.id()
-    }
-
     /// Publishes by hand: the registry has it, and the service is told.
     pub async fn publish(&self, documents: Vec<Value>) {
         for document in &documents {

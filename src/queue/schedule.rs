@@ -34,7 +34,7 @@ struct Queue<C, T> {
 struct Item<C, T> {
     due: Millis,
     needs: C,
-    item: T,
+    what: T,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,11 @@ impl<K: Ord + Hash + Clone, C: Ord + Copy, T> Schedule<K, C, T> {
         if let std::collections::btree_map::Entry::Vacant(place) =
             queue.items.entry((order, id.to_owned()))
         {
-            place.insert(Item { due, needs, item });
+            place.insert(Item {
+                due,
+                needs,
+                what: item,
+            });
             self.len += 1;
         }
         self.arrange(key);
@@ -87,7 +91,7 @@ impl<K: Ord + Hash + Clone, C: Ord + Copy, T> Schedule<K, C, T> {
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.queues
             .values()
-            .flat_map(|queue| queue.items.values().map(|one| &one.item))
+            .flat_map(|queue| queue.items.values().map(|one| &one.what))
     }
 
     /// Moves what has become due by `now` to the ready keys, and says when the next one will be.
@@ -113,7 +117,7 @@ impl<K: Ord + Hash + Clone, C: Ord + Copy, T> Schedule<K, C, T> {
         let ready = self.ready.range((needs, 0)..=(needs, u64::MAX));
         ready.filter_map(|(_, key)| {
             let (_, first) = self.queues.get(key)?.items.first_key_value()?;
-            Some((key, &first.item))
+            Some((key, &first.what))
         })
     }
 
@@ -127,13 +131,13 @@ impl<K: Ord + Hash + Clone, C: Ord + Copy, T> Schedule<K, C, T> {
             };
             let (gone, kept): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut queue.items)
                 .into_iter()
-                .partition(|(_, one)| drop(&one.item));
+                .partition(|(_, one)| drop(&one.what));
             queue.items = kept;
             if gone.is_empty() {
                 continue;
             }
             self.len -= gone.len();
-            removed.extend(gone.into_values().map(|one| one.item));
+            removed.extend(gone.into_values().map(|one| one.what));
             // A turn, or a time, was that of the item that was first.
             match queue.state {
                 State::Busy | State::Idle => {}
@@ -161,7 +165,7 @@ impl<K: Ord + Hash + Clone, C: Ord + Copy, T> Schedule<K, C, T> {
         queue.state = State::Busy;
         self.ready.remove(&(needs, turn));
         self.len -= 1;
-        Some(first.item)
+        Some(first.what)
     }
 
     /// The item that was taken from the key is done, or was pushed again.
