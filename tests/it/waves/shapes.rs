@@ -261,19 +261,19 @@ async fn rule_16_a_clique() {
 /// A thousand packages in five levels, each with three parents of the level before; on Cassandra two hundred.
 #[tokio::test]
 async fn rule_15_a_thousand_packages_in_five_levels() {
-    let width = if on_cassandra() { 40 } else { 200 };
-    let all = 5 * width;
+    let across = if on_cassandra() { 40 } else { 200 };
+    let all = 5 * across;
     let mut world = World::new([]);
     world.publish("root", "1.0.0", &[]).await;
     let mut parents: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for level in 0..5 {
-        for at in 0..width {
+        for at in 0..across {
             let name = format!("p{level}-{at:03}");
             let above: BTreeSet<String> = if level == 0 {
                 ["root".to_owned()].into()
             } else {
                 [at, at * 7 + level, at * 31 + 5]
-                    .map(|one| format!("p{}-{:03}", level - 1, one % width))
+                    .map(|one| format!("p{}-{:03}", level - 1, one % across))
                     .into()
             };
             let edges: Vec<(&str, &str)> =
