@@ -2,7 +2,7 @@
 //!
 //! * **Reading** is one walk through the highest versions of all packages ([`Store::tops`]), on threads of its own, begun by
 //!   the first question. Questions that come meanwhile wait for it, as long as a client does.
-//! * **Keeping current**: whoever makes a version's facts durable ([`super::publish::establish`], which publishes, imports
+//! * **Keeping current**: whoever makes a version's facts durable (`publish::establish`, which publishes, imports
 //!   and first sights by a promotion all go through) notes what the package's highest version is then. Noting is cheap and never
 //!   waits for a question; the next question puts what was noted into the graph. What is noted while the graph is being
 //!   read is put on top of what was read: of two versions the higher one is the newer.
