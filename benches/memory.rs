@@ -2,8 +2,10 @@
 //!
 //! | what | target |
 //! |---|---|
-//! | a document of 100 MB is accepted | less than 32 MB more than an empty one |
-//! | a publish with 1,000 dependents, tarballs of 1 MB, notices that carry them | less than 150 MB in all |
+//! | a document of 100 MB is accepted | at most 32 MB more than an empty one |
+//! | a publish with 1,000 dependents, tarballs of 1 MB, notices that carry them | at most 150 MB in all |
+//! | an idle service on an empty store | at most 30 MB |
+//! | 10,000 rebuilds wait, because the build service answers 503 | at most 60 MB in all |
 //!
 //! Peaks are the kernel's (`VmHWM` in `/proc/PID/status`: everything resident, shared code included), so nothing that
 //! came and went is missed. The neighbours are in this process and do not count. Exits with 1 if a target is missed.
@@ -19,7 +21,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use feedsme::sandbox::{Role, Sandbox, SandboxOptions, Tarball};
+use feedsme::sandbox::{Fault, FaultKind, Role, Sandbox, SandboxOptions, Tarball};
 use futures_util::{StreamExt as _, stream};
 use process::{Place, Program, client};
 use serde_json::{Value, json};
@@ -34,6 +36,11 @@ const DEPENDENTS: usize = 1_000;
 /// Of each dependent.
 const TARBALL: u64 = MB;
 const DEPENDENTS_TARGET: u64 = 150 * MB;
+const IDLE_TARGET: u64 = 30 * MB;
+/// How long a service stands before it counts as idle.
+const AT_REST: Duration = Duration::from_secs(2);
+const WAITING: usize = 10_000;
+const WAITING_TARGET: u64 = 60 * MB;
 /// The most that the wave may take.
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -165,6 +172,70 @@ async fn wave() -> (Memory, Duration) {
     (memory(&program), took)
 }
 
+/// A service that has nothing to do and never had.
+async fn idle() -> Memory {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place::new(dir.path());
+    let sandbox = Sandbox::start(SandboxOptions::default()).await.unwrap();
+    let program = place.run(&sandbox, &[]).await;
+    tokio::time::sleep(AT_REST).await;
+    memory(&program)
+}
+
+/// A publish with dependents of which none can be sent: the build service answers 503 all the time. Once with the
+/// history that leads there (the dependents' own publishes), once as a service finds it that was started again.
+async fn waiting() -> [Memory; 2] {
+    let dir = tempfile::tempdir().unwrap();
+    let mut place = Place::new(dir.path());
+    place.warehouse = false;
+    let options = SandboxOptions {
+        keep_documents: false,
+        ..SandboxOptions::default()
+    };
+    let sandbox = Sandbox::start(options).await.unwrap();
+    let program = place.run(&sandbox, &[]).await;
+    let publish = |name: String, version: &str, dependencies: Value| {
+        let document = document(&name, version, &dependencies);
+        let tarball = Tarball::Synthetic(1_000);
+        sandbox.publish(document.clone(), &tarball).unwrap();
+        post(&place.url, document.to_string())
+    };
+    publish("root".into(), "1.0.0", json!({})).await;
+    let dependents = (0..WAITING).map(|number| {
+        let name = format!("dependent-{number}");
+        publish(name, "1.0.0", json!({"root": "^1.0.0"}))
+    });
+    stream::iter(dependents)
+        .buffer_unordered(16)
+        .collect::<Vec<()>>()
+        .await;
+    let unavailable = FaultKind::status(503);
+    sandbox.fail(Fault::always(Role::Build, unavailable));
+    publish("root".into(), "1.0.1", json!({})).await;
+    all_wait(&place).await;
+    let before = memory(&program);
+    program.kill();
+    let program = place.run(&sandbox, &[]).await;
+    all_wait(&place).await;
+    [before, memory(&program)]
+}
+
+/// Until every rebuild is decided and none is on its way, which stays so but for the probe of the paused lane.
+async fn all_wait(place: &Place) {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        let answer = client().get(format!("{}/status", place.url)).send().await;
+        let text = answer.unwrap().text().await.unwrap();
+        let status: Value = serde_json::from_str(&text).unwrap();
+        let is = |key: &str, count: usize| status[key] == count;
+        if is("planning", 0) && is("waiting", WAITING) && is("sending", 0) {
+            return;
+        }
+        assert!(Instant::now() < give_up, "{status}\n{}", place.last_words());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 fn in_mb(bytes: u64) -> String {
     format!("{}.{} MB", bytes / MB, bytes % MB / (MB / 10))
 }
@@ -175,6 +246,8 @@ async fn main() -> ExitCode {
     let large = accept(LARGE).await;
     let more = large.peak.saturating_sub(empty.peak);
     let (wave, took) = wave().await;
+    let idle = idle().await;
+    let [waiting, started_again] = waiting().await;
     let rows = [
         ("an empty document", &empty, None),
         ("a document of 100 MB", &large, None),
@@ -191,6 +264,9 @@ async fn main() -> ExitCode {
             &wave,
             Some(DEPENDENTS_TARGET),
         ),
+        ("idle on an empty store", &idle, Some(IDLE_TARGET)),
+        ("10,000 rebuilds wait", &waiting, Some(WAITING_TARGET)),
+        ("... after a new start", &started_again, Some(WAITING_TARGET)),
     ];
     println!(
         "{:<28} {:>10} {:>16} {:>10}",
@@ -200,7 +276,7 @@ async fn main() -> ExitCode {
     for (what, memory, target) in rows {
         let verdict = match target {
             None => "",
-            Some(target) if memory.peak < target => "ok",
+            Some(target) if memory.peak <= target => "ok",
             Some(_) => {
                 missed = true;
                 "MISSED"

@@ -61,6 +61,9 @@ pub enum Target {
     Share(f64),
     /// At most so much.
     AtMost(f64),
+    /// At least so much.
+    #[allow(dead_code, reason = "the benches share this file")]
+    AtLeast(f64),
     /// Shown only.
     None,
 }
@@ -86,13 +89,14 @@ impl Row {
             Target::None => None,
             Target::Share(least) => Some(self.share()? >= least),
             Target::AtMost(most) => Some(self.ours.median() <= most),
+            Target::AtLeast(least) => Some(self.ours.median() >= least),
         }
     }
 
     fn target(&self) -> String {
         let target = match self.target {
             Target::None => return String::new(),
-            Target::Share(least) => format!("≥ {least}"),
+            Target::Share(least) | Target::AtLeast(least) => format!("≥ {least}"),
             Target::AtMost(most) => format!("≤ {most}"),
         };
         let verdict = if self.is_met() == Some(true) {
