@@ -266,7 +266,11 @@ async fn main() -> ExitCode {
         ),
         ("idle on an empty store", &idle, Some(IDLE_TARGET)),
         ("10,000 rebuilds wait", &waiting, Some(WAITING_TARGET)),
-        ("... after a new start", &started_again, Some(WAITING_TARGET)),
+        (
+            "... after a new start",
+            &started_again,
+            Some(WAITING_TARGET),
+        ),
     ];
     println!(
         "{:<28} {:>10} {:>16} {:>10}",

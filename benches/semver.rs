@@ -132,7 +132,9 @@ fn main() -> ExitCode {
         target,
     };
     let on_texts = measure(&questions, || {
-        count(ranges, versions, |range, version| satisfies(version, range, false))
+        count(ranges, versions, |range, version| {
+            satisfies(version, range, false)
+        })
     });
     // What reading an edge costs: a `Range` keeps both readings of its text.
     let on_values = measure(&questions, || {
@@ -144,7 +146,11 @@ fn main() -> ExitCode {
     });
     let rows = [
         row("`satisfies` on texts", on_texts, Target::AtLeast(TARGET)),
-        row("`Range::parse`, `Version::parse`, then the question", on_values, Target::None),
+        row(
+            "`Range::parse`, `Version::parse`, then the question",
+            on_values,
+            Target::None,
+        ),
     ];
     print!("{}", markdown(&rows));
     let missed = rows.iter().any(|row| row.is_met() == Some(false));
