@@ -152,7 +152,7 @@ fn main() -> ExitCode {
             Target::None,
         ),
     ];
-    print!("{}", markdown(&rows));
+    print!("{}", markdown(&rows, true));
     let missed = rows.iter().any(|row| row.is_met() == Some(false));
     ExitCode::from(u8::from(missed))
 }

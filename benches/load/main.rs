@@ -1,9 +1,12 @@
-//! The load program: `cargo bench --bench load [-- --brief] [--only WORD] [--json FILE] [--cassandra ADDRESS]`.
+//! The load program: `cargo bench --bench load [-- --brief] [--only WORK] [--json FILE]`.
 //!
 //! It starts the real program and the sandbox, does the works below, and holds each figure against a floor that is
 //! measured in the same run: what the same requests cost a bare loop, what the same rows cost the bare store. Each work is
 //! run once to warm up and then as often as counts (five times; `--brief`: once, small). Prints a table in Markdown.
 //! Exits with 1 if a target is missed, but for `--brief`, which only shows that everything still runs.
+//!
+//! With `FEEDSME_TEST_CASSANDRA` (contact points, as for the tests; `bin/cassandra start --jit full`) some works are done on
+//! Cassandra as well.
 //!
 //! The machine's processors are shared by the service, the sandbox and the client, in the floor as well.
 
@@ -12,6 +15,9 @@
 
 mod client;
 mod floor;
+#[allow(dead_code, reason = "tests use more of it")]
+#[path = "../../tests/it/places.rs"]
+mod places;
 #[path = "../../tests/it/process.rs"]
 mod process;
 mod publishes;
@@ -26,6 +32,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use service::On;
 use table::{Row, json, markdown};
 
 /// Measures the service against floors.
@@ -34,7 +41,7 @@ struct Arguments {
     /// Everything once and small: whether it still runs
     #[arg(long)]
     brief: bool,
-    /// Only the works whose name has this word: publish, latency, dependents, promotion, wave
+    /// Only this work: publish, latency, dependents, promotion, wave, cassandra
     #[arg(long, value_name = "WORD")]
     only: Option<String>,
     /// Numbers of dependents, instead of 10, 100, 1,000 and 10,000
@@ -65,7 +72,7 @@ async fn main() -> ExitCode {
     let of = |full: usize, small: usize| if brief { small } else { full };
     let mut rows: Vec<Row> = Vec::new();
     if arguments.wants("publish") || arguments.wants("latency") {
-        publishes::durable(of(8_000, 200), runs, &mut rows).await;
+        publishes::durable(On::File, of(8_000, 200), runs, &mut rows).await;
         let highest = rows[0].ours.median();
         if arguments.wants("latency") {
             let seconds = if brief { 0.5 } else { 3.0 };
@@ -78,15 +85,21 @@ async fn main() -> ExitCode {
             ([], false) => &[10, 100, 1_000, 10_000][..],
             (sizes, _) => sizes,
         };
-        rebuilds::publishes(None, "", sizes, runs, &mut rows).await;
+        rebuilds::publishes(On::File, sizes, runs, &mut rows).await;
     }
     if arguments.wants("promotion") {
-        rebuilds::promotions(None, "", of(1_000, 20), runs, &mut rows).await;
+        rebuilds::promotions(On::File, of(1_000, 20), runs, &mut rows).await;
     }
     if arguments.wants("wave") {
-        rebuilds::wave(None, "", of(1_000, 50), runs, &mut rows).await;
+        rebuilds::wave(On::File, of(1_000, 50), runs, &mut rows).await;
     }
-    print!("{}", markdown(&rows));
+    if arguments.wants("cassandra") && std::env::var_os("FEEDSME_TEST_CASSANDRA").is_some() {
+        publishes::durable(On::Cassandra, of(1_000, 50), runs, &mut rows).await;
+        let sizes: &[usize] = if brief { &[10] } else { &[10, 100, 1_000] };
+        rebuilds::publishes(On::Cassandra, sizes, runs, &mut rows).await;
+        rebuilds::promotions(On::Cassandra, of(1_000, 10), runs, &mut rows).await;
+    }
+    print!("{}", markdown(&rows, !brief));
     if let Some(file) = &arguments.json {
         std::fs::write(file, json(&rows).to_string()).unwrap();
     }

@@ -1,7 +1,6 @@
 //! Publishes that nothing depends on: how many a second, against the bare store; how long the answer takes at half of
 //! that.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,8 @@ use feedsme::store::sqlite::{Options, SqliteStore};
 use serde_json::json;
 
 use crate::client::{Client, post_all};
-use crate::service::{Service, document};
+use crate::places;
+use crate::service::{On, Service, document};
 use crate::table::{Row, Runs, Target};
 use crate::watched::{Call, WatchedStore};
 
@@ -34,12 +34,12 @@ fn per_second(count: usize, took: Duration) -> f64 {
 }
 
 /// Durable publishes, planning included: the clock stops when nothing is left to do.
-pub async fn durable(count: usize, runs: usize, rows: &mut Vec<Row>) {
+pub async fn durable(on: On, count: usize, runs: usize, rows: &mut Vec<Row>) {
     let (mut ours, mut floor) = (Runs::default(), Runs::default());
     for run in 0..=runs {
-        let service = Service::start().await;
-        // Another file for the floor, on the same disk.
-        let bare = tempfile::tempdir().unwrap();
+        let service = Service::start(on).await;
+        // Another store for the floor, on the same disk.
+        let bare = Bare::new(on);
         let bodies = bodies(run, count);
         let writes = what_is_written(&bodies).await;
         let started = Instant::now();
@@ -47,27 +47,52 @@ pub async fn durable(count: usize, runs: usize, rows: &mut Vec<Row>) {
         service.idle().await;
         let took = started.elapsed();
         drop(service);
-        let bare = written(&bare.path().join("bare.sqlite3"), writes).await;
+        let bare = written(bare.open().await, writes).await;
         // The first warms up.
         if run > 0 {
             ours.0.push(per_second(count, took));
             floor.0.push(per_second(count, bare));
         }
     }
-    let target = if floor.median() >= 6_000.0 {
+    let target = if on == On::File && floor.median() >= 6_000.0 {
         // At least 3,000 a second.
         (3_000.0 / floor.median()).max(0.5)
     } else {
         0.5
     };
     rows.push(Row {
-        work: "publish without dependents, 32 connections; floor: the same rows, by the bare store"
-            .into(),
+        work: format!(
+            "{}publish without dependents, 32 connections; floor: the same rows, by the bare store",
+            on.prefix()
+        ),
         unit: "publishes/s",
         ours,
         floor: Some(floor),
         target: Target::Share(target),
     });
+}
+
+/// The store of the floor.
+struct Bare {
+    dir: tempfile::TempDir,
+    keyspace: Option<places::Place>,
+}
+
+impl Bare {
+    fn new(on: On) -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            keyspace: on.keyspace(),
+        }
+    }
+
+    async fn open(&self) -> Arc<dyn Store> {
+        if let Some(keyspace) = &self.keyspace {
+            return Arc::new(places::open(places::options(keyspace.name())).await);
+        }
+        let file = self.dir.path().join("bare.sqlite3");
+        Arc::new(SqliteStore::open(&file, Options::default()).unwrap())
+    }
 }
 
 /// What the service asks its store to write for each of these, and the work that it ends.
@@ -98,8 +123,7 @@ async fn what_is_written(bodies: &[String]) -> Vec<(Vec<Call>, Work)> {
 }
 
 /// The same writes from as many tasks, each package's in their order; how long they took.
-async fn written(file: &Path, all: Vec<(Vec<Call>, Work)>) -> Duration {
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(file, Options::default()).unwrap());
+async fn written(store: Arc<dyn Store>, all: Vec<(Vec<Call>, Work)>) -> Duration {
     let mut shares: Vec<Vec<(Vec<Call>, Work)>> = (0..AT_ONCE).map(|_| Vec::new()).collect();
     for (at, one) in all.into_iter().enumerate() {
         shares[at % AT_ONCE].push(one);
@@ -144,7 +168,7 @@ pub async fn latency(highest: f64, seconds: f64, runs: usize, rows: &mut Vec<Row
     )]
     let count = (highest / 2.0 * seconds) as usize;
     for run in 0..=runs {
-        let service = Service::start().await;
+        let service = Service::start(On::File).await;
         let mut took = evenly(&service.place.url, bodies(run, count), highest / 2.0).await;
         service.idle().await;
         took.sort_unstable();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::floor::{Loop, bare_loop};
-use crate::service::{PATIENCE, Service, builds, document};
+use crate::service::{On, PATIENCE, Service, builds, document};
 use crate::table::{Row, Runs, Target};
 
 #[expect(clippy::cast_precision_loss, reason = "counts are small")]
@@ -83,16 +83,10 @@ impl Measured {
 }
 
 /// A publish of a root with these numbers of dependents, until the last rebuild is accepted.
-pub async fn publishes(
-    store: Option<&str>,
-    name: &str,
-    sizes: &[usize],
-    runs: usize,
-    rows: &mut Vec<Row>,
-) {
+pub async fn publishes(on: On, sizes: &[usize], runs: usize, rows: &mut Vec<Row>) {
     let mut took: Vec<(usize, f64)> = Vec::new();
     for &size in sizes {
-        let service = Service::with(store, &[]).await;
+        let service = Service::start(on).await;
         family(&service, size).await;
         let mut measured = Measured::new();
         // One more at the start, which is not counted: connections, caches.
@@ -105,7 +99,10 @@ pub async fn publishes(
         }
         let seconds = Runs(measured.took.iter().map(Duration::as_secs_f64).collect());
         took.push((size, seconds.median()));
-        rows.extend(measured.rows(&format!("{name}publish with {size} dependents"), 0.5));
+        rows.extend(measured.rows(
+            &format!("{}publish with {size} dependents", on.prefix()),
+            0.5,
+        ));
     }
     if let [.., (less, short), (more, long)] = took[..]
         && let [(least, shortest), (second, next), ..] = took[..]
@@ -116,7 +113,10 @@ pub async fn publishes(
         let first = each((least, shortest), (second, next));
         let last = each((less, short), (more, long));
         rows.push(Row {
-            work: format!("{name}one dependent more, {less} to {more} against {least} to {second}"),
+            work: format!(
+                "{}one dependent more, {less} to {more} against {least} to {second}",
+                on.prefix()
+            ),
             unit: "times",
             ours: Runs(vec![last / first]),
             floor: None,
@@ -126,14 +126,8 @@ pub async fn publishes(
 }
 
 /// A promotion of a line with so many dependents.
-pub async fn promotions(
-    store: Option<&str>,
-    name: &str,
-    size: usize,
-    runs: usize,
-    rows: &mut Vec<Row>,
-) {
-    let service = Service::with(store, &[]).await;
+pub async fn promotions(on: On, size: usize, runs: usize, rows: &mut Vec<Row>) {
+    let service = Service::start(on).await;
     family(&service, size).await;
     service.sandbox.report_to(&service.place.url);
     for run in 0..=runs {
@@ -152,7 +146,7 @@ pub async fn promotions(
         measured.run(&service, &change, size).await;
     }
     rows.extend(measured.rows(
-        &format!("{name}promotion of a line with {size} dependents"),
+        &format!("{}promotion of a line with {size} dependents", on.prefix()),
         0.5,
     ));
 }
@@ -172,16 +166,10 @@ async fn settled(service: &Service) {
 }
 
 /// A whole wave of packages in five levels, notices coming back at once.
-pub async fn wave(
-    store: Option<&str>,
-    name: &str,
-    packages: usize,
-    runs: usize,
-    rows: &mut Vec<Row>,
-) {
+pub async fn wave(on: On, packages: usize, runs: usize, rows: &mut Vec<Row>) {
     const LEVELS: usize = 5;
     let width = packages / LEVELS;
-    let service = Service::with(store, &[]).await;
+    let service = Service::start(on).await;
     service
         .publish(vec![document("root", "1.0.0", &json!({}))])
         .await;
@@ -231,7 +219,10 @@ pub async fn wave(
         measured.fetches.0.push(per_second(all, took));
     }
     rows.extend(measured.rows(
-        &format!("{name}a wave of {packages} packages in {LEVELS} levels, with their notices"),
+        &format!(
+            "{}a wave of {packages} packages in {LEVELS} levels, with their notices",
+            on.prefix()
+        ),
         0.4,
     ));
 }

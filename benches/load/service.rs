@@ -6,18 +6,44 @@ use feedsme::sandbox::{Received, Role, Sandbox, SandboxOptions, Tarball};
 use serde_json::{Value, json};
 
 use crate::client::{Client, post_all};
+use crate::places;
 use crate::process::{Place, Program};
 
 /// What a work may take at most: it has stopped, then.
 pub const PATIENCE: Duration = Duration::from_mins(10);
+
+/// Which store the service works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// An SQLite file of its own.
+    File,
+    /// A keyspace that nobody else uses, on the cluster that `FEEDSME_TEST_CASSANDRA` names.
+    Cassandra,
+}
+
+impl On {
+    /// What the names of its works begin with.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::File => "",
+            Self::Cassandra => "Cassandra: ",
+        }
+    }
+
+    /// An empty keyspace, if it is one.
+    pub fn keyspace(self) -> Option<places::Place> {
+        (self == Self::Cassandra).then(places::Place::keyspace)
+    }
+}
 
 /// A running service.
 pub struct Service {
     pub place: Place,
     pub sandbox: Sandbox,
     _program: Program,
-    /// The store's file goes with it.
+    /// The store goes with it.
     _dir: tempfile::TempDir,
+    _keyspace: Option<places::Place>,
 }
 
 /// A publish document, as npm sends it, without attachments.
@@ -38,26 +64,24 @@ pub fn document(name: &str, version: &str, dependencies: &Value) -> Value {
 }
 
 impl Service {
-    /// On an SQLite file of its own, without a warehouse: rebuilds go straight to the build service.
-    pub async fn start() -> Self {
-        Self::with(None, &[]).await
-    }
-
-    /// On this store, with further settings.
-    pub async fn with(store: Option<&str>, flags: &[(&str, &str)]) -> Self {
+    /// On an empty store, without a warehouse: rebuilds go straight to the build service.
+    pub async fn start(on: On) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut place = Place::new(dir.path());
         place.warehouse = false;
-        if let Some(store) = store {
-            store.clone_into(&mut place.store_setting);
+        let keyspace = on.keyspace();
+        if let Some(keyspace) = &keyspace {
+            let nodes = places::nodes().join(",");
+            place.store_setting = format!("cassandra://{nodes}/{}", keyspace.name());
         }
         let sandbox = Sandbox::start(SandboxOptions::default()).await.unwrap();
-        let program = place.run(&sandbox, flags).await;
+        let program = place.run(&sandbox, &[]).await;
         Self {
             place,
             sandbox,
             _program: program,
             _dir: dir,
+            _keyspace: keyspace,
         }
     }
 

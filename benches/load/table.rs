@@ -115,8 +115,8 @@ impl Row {
     }
 }
 
-/// As Markdown.
-pub fn markdown(rows: &[Row]) -> String {
+/// As Markdown; `judged`: whether the targets are shown.
+pub fn markdown(rows: &[Row], judged: bool) -> String {
     let mut text = String::from(
         "| work | unit | ours, median (spread) | floor | ours / floor | target |\n|---|---|---|---|---|---|\n",
     );
@@ -130,7 +130,7 @@ pub fn markdown(rows: &[Row]) -> String {
             row.unit,
             row.ours.text(),
             share.unwrap_or_default(),
-            row.target()
+            if judged { row.target() } else { String::new() }
         );
     }
     text
