@@ -220,19 +220,22 @@ async fn waiting() -> [Memory; 2] {
     [before, memory(&program)]
 }
 
-/// Until every rebuild is decided and none is on its way, which stays so but for the probe of the paused lane.
+/// Until nothing is being sent and as many wait as a moment before, nearly all of them: some are with the paused lane's
+/// probe, and the wave's own step waits as well.
 async fn all_wait(place: &Place) {
     let give_up = Instant::now() + PATIENCE;
+    let mut before = 0;
     loop {
         let answer = client().get(format!("{}/status", place.url)).send().await;
         let text = answer.unwrap().text().await.unwrap();
         let status: Value = serde_json::from_str(&text).unwrap();
-        let is = |key: &str, count: usize| status[key] == count;
-        if is("planning", 0) && is("waiting", WAITING) && is("sending", 0) {
+        let waiting = status["waiting"].as_u64().unwrap();
+        if waiting == before && waiting + 100 >= WAITING as u64 && status["sending"] == 0 {
             return;
         }
+        before = waiting;
         assert!(Instant::now() < give_up, "{status}\n{}", place.last_words());
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(AT_REST).await;
     }
 }
 

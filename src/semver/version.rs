@@ -3,7 +3,6 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::LazyLock;
 
 use semver::{BuildMetadata, Prerelease};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -49,10 +48,6 @@ pub enum Release {
     Prerelease,
 }
 
-/// The lowest prerelease.
-static ZERO: LazyLock<Prerelease> =
-    LazyLock::new(|| Prerelease::new("0").unwrap_or(Prerelease::EMPTY));
-
 impl Version {
     /// MAJOR.MINOR.PATCH. The numbers are at most [`MAX_SAFE_INTEGER`].
     pub const fn new(major: u64, minor: u64, patch: u64) -> Self {
@@ -96,11 +91,10 @@ impl Version {
 
     /// `None` if `pre` is not a prerelease by the grammar.
     pub(super) fn from_parts(major: u64, minor: u64, patch: u64, pre: &str) -> Option<Self> {
-        let pre = match pre {
-            "" => Prerelease::EMPTY,
-            // In nearly every upper bound; not read each time.
-            "0" => ZERO.clone(),
-            _ => Prerelease::new(pre).ok()?,
+        let pre = if pre.is_empty() {
+            Prerelease::EMPTY
+        } else {
+            Prerelease::new(pre).ok()?
         };
         Some(Self(semver::Version {
             major,
