@@ -129,11 +129,9 @@ async fn a_publish_can_be_followed_from_change_to_release_line() {
         view["sentence"],
         "@s/child@1.0.1-0 is done: the notice of its publish came."
     );
+    let notice = format!("/changes/{}", view["confirmed_by"].as_str().unwrap());
     let notice = service
-        .read(&format!(
-            "/changes/{}",
-            view["confirmed_by"].as_str().unwrap()
-        ))
+        .until(&notice, |notice| !notice["verdict"].is_null())
         .await;
     assert_eq!(notice["verdict"]["code"], "answers");
     assert_eq!(notice["verdict"]["rebuild"], view["id"]);
