@@ -83,29 +83,40 @@ impl Client {
     }
 }
 
-/// Posts each body once, from so many connections; how long each took, in no order.
-pub async fn post_all(url: &str, connections: usize, bodies: Vec<String>) -> Vec<Duration> {
-    let mut shares: Vec<Vec<String>> = vec![Vec::new(); connections];
-    for (at, body) in bodies.into_iter().enumerate() {
-        shares[at % connections].push(body);
+/// Deals these out to so many tasks, each of which does its share in its order; what they answer, in no order.
+pub async fn dealt<I, T, F>(items: Vec<I>, tasks: usize, work: impl Fn(Vec<I>) -> F) -> Vec<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Vec<T>> + Send + 'static,
+{
+    let mut shares: Vec<Vec<I>> = (0..tasks).map(|_| Vec::new()).collect();
+    for (at, item) in items.into_iter().enumerate() {
+        shares[at % tasks].push(item);
     }
-    let posting = shares.into_iter().filter(|share| !share.is_empty());
-    let tasks: Vec<_> = posting
-        .map(|share| {
-            let url = url.to_owned();
-            tokio::spawn(async move {
-                let mut client = Client::connect(&url).await;
-                let mut took = Vec::with_capacity(share.len());
-                for body in share {
-                    took.push(client.post("/change", &body).await);
-                }
-                took
-            })
-        })
+    shares.retain(|share| !share.is_empty());
+    let tasks: Vec<_> = shares
+        .into_iter()
+        .map(|share| tokio::spawn(work(share)))
         .collect();
     let mut all = Vec::new();
     for task in tasks {
         all.extend(task.await.unwrap());
     }
     all
+}
+
+/// Posts each body once, from so many connections; how long each took, in no order.
+pub async fn post_all(url: &str, connections: usize, bodies: Vec<String>) -> Vec<Duration> {
+    dealt(bodies, connections, |share| {
+        let url = url.to_owned();
+        async move {
+            let mut client = Client::connect(&url).await;
+            let mut took = Vec::with_capacity(share.len());
+            for body in share {
+                took.push(client.post("/change", &body).await);
+            }
+            took
+        }
+    })
+    .await
 }

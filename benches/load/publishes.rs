@@ -13,10 +13,10 @@ use feedsme::store::Store;
 use feedsme::store::sqlite::{Options, SqliteStore};
 use serde_json::json;
 
-use crate::client::{Client, post_all};
+use crate::client::{Client, dealt, post_all};
 use crate::places;
 use crate::service::{On, Service, document};
-use crate::table::{Row, Runs, Target};
+use crate::table::{Row, Runs, Target, per_second};
 use crate::watched::{Call, WatchedStore};
 
 /// How many connections, and how many tasks of the floor.
@@ -26,11 +26,6 @@ fn bodies(run: usize, count: usize) -> Vec<String> {
     (0..count)
         .map(|at| document(&format!("run-{run}-package-{at}"), "1.0.0", &json!({})).to_string())
         .collect()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts are small")]
-fn per_second(count: usize, took: Duration) -> f64 {
-    count as f64 / took.as_secs_f64()
 }
 
 /// Durable publishes, planning included: the clock stops when nothing is left to do.
@@ -124,37 +119,29 @@ async fn what_is_written(bodies: &[String]) -> Vec<(Vec<Call>, Work)> {
 
 /// The same writes from as many tasks, each package's in their order; how long they took.
 async fn written(store: Arc<dyn Store>, all: Vec<(Vec<Call>, Work)>) -> Duration {
-    let mut shares: Vec<Vec<(Vec<Call>, Work)>> = (0..AT_ONCE).map(|_| Vec::new()).collect();
-    for (at, one) in all.into_iter().enumerate() {
-        shares[at % AT_ONCE].push(one);
-    }
     let started = Instant::now();
-    let tasks: Vec<_> = shares
-        .into_iter()
-        .map(|share| {
-            let store = store.clone();
-            tokio::spawn(async move {
-                let mut finished = Vec::new();
-                for (calls, work) in share {
-                    for call in calls {
-                        match call {
-                            Call::Write(writes) => store.write(writes).await.unwrap(),
-                            Call::Commit(commits) => {
-                                store.commit(commits).await.unwrap();
-                            }
-                            Call::Packages(_) | Call::Named(_) => {}
+    let work = |share: Vec<(Vec<Call>, Work)>| {
+        let store = store.clone();
+        async move {
+            let mut finished = Vec::new();
+            for (calls, work) in share {
+                for call in calls {
+                    match call {
+                        Call::Write(writes) => store.write(writes).await.unwrap(),
+                        Call::Commit(commits) => {
+                            store.commit(commits).await.unwrap();
                         }
+                        Call::Packages(_) | Call::Named(_) => {}
                     }
-                    finished.push(work);
                 }
-                // In one go, as the service ends what is finished.
-                store.finish_work(&finished).await.unwrap();
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.unwrap();
-    }
+                finished.push(work);
+            }
+            // In one go, as the service ends what is finished.
+            store.finish_work(&finished).await.unwrap();
+            finished
+        }
+    };
+    dealt(all, AT_ONCE, work).await;
     started.elapsed()
 }
 
@@ -200,35 +187,27 @@ pub async fn latency(highest: f64, seconds: f64, runs: usize, rows: &mut Vec<Row
 /// Posts at this rate, whether or not the answers keep up: the time counts from when each was due.
 async fn evenly(url: &str, bodies: Vec<String>, rate: f64) -> Vec<Duration> {
     let started = Instant::now() + Duration::from_millis(50);
-    let mut shares: Vec<Vec<(Duration, String)>> = vec![Vec::new(); AT_ONCE];
-    for (at, body) in bodies.into_iter().enumerate() {
+    let due = |(at, body): (usize, String)| {
         #[expect(clippy::cast_precision_loss, reason = "counts are small")]
-        let due = Duration::from_secs_f64(at as f64 / rate);
-        shares[at % AT_ONCE].push((due, body));
-    }
-    let tasks: Vec<_> = shares
-        .into_iter()
-        .map(|share| {
-            let url = url.to_owned();
-            tokio::spawn(async move {
-                let mut client = Client::connect(&url).await;
-                let mut took = Vec::with_capacity(share.len());
-                for (due, body) in share {
-                    // The timer counts in milliseconds: a request goes out up to one late, and that is not the service's.
-                    tokio::time::sleep_until((started + due).into()).await;
-                    let begun = Instant::now();
-                    let lag = begun.duration_since(started + due);
-                    let answered = client.post("/change", &body).await;
-                    let late = lag.saturating_sub(Duration::from_millis(2));
-                    took.push(answered + late);
-                }
-                took
-            })
-        })
-        .collect();
-    let mut all = Vec::new();
-    for task in tasks {
-        all.extend(task.await.unwrap());
-    }
-    all
+        let due = started + Duration::from_secs_f64(at as f64 / rate);
+        (due, body)
+    };
+    let bodies = bodies.into_iter().enumerate().map(due).collect();
+    dealt(bodies, AT_ONCE, |share| {
+        let url = url.to_owned();
+        async move {
+            let mut client = Client::connect(&url).await;
+            let mut took = Vec::with_capacity(share.len());
+            for (due, body) in share {
+                // The timer counts in milliseconds: a request goes out up to one late, and that is not the service's.
+                tokio::time::sleep_until(Instant::into(due)).await;
+                let lag = due.elapsed();
+                let answered = client.post("/change", &body).await;
+                let late = lag.saturating_sub(Duration::from_millis(2));
+                took.push(answered + late);
+            }
+            took
+        }
+    })
+    .await
 }

@@ -8,12 +8,7 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::floor::{Loop, bare_loop};
 use crate::service::{On, PATIENCE, Service, builds, document};
-use crate::table::{Row, Runs, Target};
-
-#[expect(clippy::cast_precision_loss, reason = "counts are small")]
-fn per_second(count: usize, took: Duration) -> f64 {
-    count as f64 / took.as_secs_f64()
-}
+use crate::table::{Row, Runs, Target, per_second};
 
 fn on_root() -> Value {
     json!({"root": "^1.0.0"})
@@ -31,6 +26,7 @@ async fn family(service: &Service, dependents: usize) {
 }
 
 /// What a run measured: rebuilds per second of the service and of both loops.
+#[derive(Default)]
 struct Measured {
     took: Vec<Duration>,
     ours: Runs,
@@ -39,28 +35,33 @@ struct Measured {
 }
 
 impl Measured {
-    fn new() -> Self {
-        Self {
-            took: Vec::new(),
-            ours: Runs::default(),
-            sends: Runs::default(),
-            fetches: Runs::default(),
-        }
-    }
-
     async fn run(&mut self, service: &Service, change: &Value, count: usize) {
         let (took, received) = service.follow(change).await;
-        let bodies = builds(&received);
-        assert_eq!(bodies.len(), count, "each dependent once");
+        self.compare(service, &received, count, took).await;
+    }
+
+    /// Notes how long the service took until these requests were accepted, and has both loops do the same.
+    async fn compare(
+        &mut self,
+        service: &Service,
+        received: &[Received],
+        count: usize,
+        took: Duration,
+    ) {
+        let bodies = builds(received);
+        assert_eq!(bodies.len(), count, "each of them once");
         self.took.push(took);
         self.ours.0.push(per_second(count, took));
-        service.sandbox.forget_requests();
-        service.sandbox.report_to_nobody();
-        let took = bare_loop(&service.sandbox, &bodies, Loop::Sends).await;
-        self.sends.0.push(per_second(count, took));
-        service.sandbox.forget_requests();
-        let took = bare_loop(&service.sandbox, &bodies, Loop::FetchesAndSends).await;
-        self.fetches.0.push(per_second(count, took));
+        let sandbox = &service.sandbox;
+        sandbox.report_to_nobody();
+        for (rates, what) in [
+            (&mut self.sends, Loop::Sends),
+            (&mut self.fetches, Loop::FetchesAndSends),
+        ] {
+            sandbox.forget_requests();
+            let took = bare_loop(sandbox, &bodies, what).await;
+            rates.0.push(per_second(count, took));
+        }
     }
 
     fn rows(self, work: &str, share: f64) -> Vec<Row> {
@@ -88,11 +89,11 @@ pub async fn publishes(on: On, sizes: &[usize], runs: usize, rows: &mut Vec<Row>
     for &size in sizes {
         let service = Service::start(on).await;
         family(&service, size).await;
-        let mut measured = Measured::new();
+        let mut measured = Measured::default();
         // One more at the start, which is not counted: connections, caches.
         for run in 0..=runs {
             if run == 1 {
-                measured = Measured::new();
+                measured = Measured::default();
             }
             let change = document("root", &format!("1.0.{}", run + 1), &json!({}));
             measured.run(&service, &change, size).await;
@@ -135,10 +136,10 @@ pub async fn promotions(on: On, size: usize, runs: usize, rows: &mut Vec<Row>) {
         service.follow(&change).await;
         settled(&service).await;
     }
-    let mut measured = Measured::new();
+    let mut measured = Measured::default();
     for run in 0..=runs {
         if run == 1 {
-            measured = Measured::new();
+            measured = Measured::default();
         }
         let mut change = document("root", &format!("1.0.{}", run + 1), &json!({}));
         change["env"] = "test".into();
@@ -156,7 +157,7 @@ async fn settled(service: &Service) {
     let mut before = 0;
     loop {
         service.idle().await;
-        let now = service.sandbox.requests().len();
+        let now = service.sandbox.count(|_| true);
         if now == before {
             return;
         }
@@ -187,10 +188,10 @@ pub async fn wave(on: On, packages: usize, runs: usize, rows: &mut Vec<Row>) {
         service.publish((0..width).map(of_level).collect()).await;
         service.idle().await;
     }
-    let mut measured = Measured::new();
+    let mut measured = Measured::default();
     for run in 0..=runs {
         if run == 1 {
-            measured = Measured::new();
+            measured = Measured::default();
         }
         let change = document("root", &format!("1.0.{}", run + 1), &json!({}));
         service.sandbox.report_to(&service.place.url);
@@ -207,16 +208,8 @@ pub async fn wave(on: On, packages: usize, runs: usize, rows: &mut Vec<Row>) {
         }
         let took = started.elapsed();
         settled(&service).await;
-        let bodies = builds(&service.sandbox.requests());
-        assert_eq!(bodies.len(), all, "each package once");
-        measured.ours.0.push(per_second(all, took));
-        service.sandbox.report_to_nobody();
-        service.sandbox.forget_requests();
-        let took = bare_loop(&service.sandbox, &bodies, Loop::Sends).await;
-        measured.sends.0.push(per_second(all, took));
-        service.sandbox.forget_requests();
-        let took = bare_loop(&service.sandbox, &bodies, Loop::FetchesAndSends).await;
-        measured.fetches.0.push(per_second(all, took));
+        let received = service.sandbox.requests();
+        measured.compare(&service, &received, all, took).await;
     }
     rows.extend(measured.rows(
         &format!(

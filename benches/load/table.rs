@@ -1,8 +1,15 @@
 //! What was measured, as a table for people and as JSON for programs.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+
+/// So many in that time.
+#[expect(clippy::cast_precision_loss, reason = "counts are small")]
+pub fn per_second(count: usize, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}
 
 /// The figures of several runs of one thing.
 #[derive(Clone, Debug, Default)]

@@ -90,6 +90,14 @@ pub struct Unreadable {
     why: String,
 }
 
+fn name(text: &str) -> Result<PackageName, Unreadable> {
+    PackageName::parse(text).map_err(|why| unreadable("the name", text, &why))
+}
+
+fn parse(text: &str) -> Result<Version, Unreadable> {
+    Version::parse(text).map_err(|why| unreadable("the version", text, &why))
+}
+
 fn unreadable(what: &'static str, text: &str, why: &impl ToString) -> Unreadable {
     Unreadable {
         what,
@@ -131,10 +139,6 @@ impl Builder {
     }
 
     fn later(&mut self, row: &TopRow<'_>) -> Result<(), Unreadable> {
-        let name =
-            |text: &str| PackageName::parse(text).map_err(|why| unreadable("the name", text, &why));
-        let parse =
-            |text: &str| Version::parse(text).map_err(|why| unreadable("the version", text, &why));
         let edges = row.edges.iter().map(|(parent, range)| {
             Ok(crate::model::edge::Edge {
                 parent: name(parent)?,
@@ -242,8 +246,7 @@ impl Index {
         if let Some(&id) = self.ids.get(text) {
             return Ok(id);
         }
-        let name = PackageName::parse(text).map_err(|why| unreadable("the name", text, &why))?;
-        Ok(self.add(name))
+        Ok(self.add(name(text)?))
     }
 
     fn add(&mut self, name: PackageName) -> u32 {
@@ -264,8 +267,6 @@ impl Index {
         if let Some(&id) = self.version_ids.get(&key) {
             return Ok(id);
         }
-        let parse =
-            |text: &str| Version::parse(text).map_err(|why| unreadable("the version", text, &why));
         let origin = origin.map(parse).transpose()?;
         let version = parse(version)?;
         let next = version::next(&version, origin.as_ref(), self.increment, |_| false, &[]);

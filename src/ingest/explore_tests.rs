@@ -19,16 +19,11 @@ fn core(dir: &tempfile::TempDir, increment: Increment) -> Core {
         ..Options::default()
     };
     let store = SqliteStore::open(&dir.path().join("graph.sqlite3"), options).unwrap();
-    Core {
-        store: Arc::new(store),
-        rules: Arc::new(Rules {
-            increment,
-            ..Rules::default()
-        }),
-        clock: Clock::system(),
-        hints: Arc::default(),
-        impact: Arc::default(),
-    }
+    let rules = Rules {
+        increment,
+        ..Rules::default()
+    };
+    Core::new(Arc::new(store), Arc::new(rules), Clock::system())
 }
 
 /// Publishes by hand: accepted and planned, as a posted change is.

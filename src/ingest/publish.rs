@@ -11,7 +11,7 @@ use crate::model::edge::{Edge, EdgeRange};
 use crate::model::id::{ChangeId, WaveId};
 use crate::model::name::PackageName;
 use crate::model::package::{
-    Cause, Facts, Kind, Millis, PackageState, Rebuild, RebuildState, RowKey, Stamp,
+    Cause, Facts, Kind, PackageState, Rebuild, RebuildState, RowKey, Stamp, millis,
 };
 use crate::model::wave::Start;
 use crate::plan::applied::applied;
@@ -282,7 +282,7 @@ pub(super) async fn places(
 /// The change that handled this publish so long ago that what came of it may be forgotten by now: nothing would tell
 /// which dependents were rebuilt then (H19).
 pub(super) fn long_ago(core: &Core, change: &Change, facts: &Facts) -> Option<ChangeId> {
-    let half = Millis::try_from(core.rules.retain.as_millis() / 2).unwrap_or(Millis::MAX);
+    let half = millis(core.rules.retain / 2);
     let first = facts.noticed?;
     (change.accepted.saturating_sub(first) > half)
         .then(|| facts.notice.clone().unwrap_or_else(|| change.id.clone()))

@@ -220,13 +220,7 @@ fn core(dir: &tempfile::TempDir) -> Core {
         ..Options::default()
     };
     let store = SqliteStore::open(&dir.path().join("history.sqlite3"), options).unwrap();
-    Core {
-        store: Arc::new(store),
-        rules: Arc::new(Rules::default()),
-        clock: Clock::system(),
-        hints: Arc::default(),
-        impact: Arc::default(),
-    }
+    Core::new(Arc::new(store), Arc::default(), Clock::system())
 }
 
 async fn post(core: &Core, manifest: &Map<String, Value>) -> (ChangeId, Vec<Work>) {

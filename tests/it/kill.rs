@@ -524,13 +524,8 @@ async fn accepted_only(store: &Path, count: usize) {
     };
     let store = Arc::new(SqliteStore::open(store, options).unwrap());
     let tick = Arc::new(AtomicI64::new(1_700_000_000_000));
-    let core = Core {
-        store: store.clone(),
-        rules: Arc::new(Rules::default()),
-        clock: Clock::new(move || tick.fetch_add(1, Ordering::Relaxed)),
-        hints: Arc::default(),
-        impact: Arc::default(),
-    };
+    let clock = Clock::new(move || tick.fetch_add(1, Ordering::Relaxed));
+    let core = Core::new(store.clone(), Arc::new(Rules::default()), clock);
     for number in 0..count {
         let json = document("root", &root_version(number), json!({})).to_string();
         let posted = Posted {

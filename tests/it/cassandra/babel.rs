@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use feedsme::ingest::{Clock, Core};
-use feedsme::plan::Rules;
 
 use crate::babel::{FROM_V7, history, replay};
 use crate::places::Place;
@@ -13,13 +12,7 @@ const PUBLISHES: usize = 500;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_8_500_publishes_of_babel_from_v7() {
     let place = tokio::task::spawn_blocking(Place::keyspace).await.unwrap();
-    let core = Core {
-        store: place.open(),
-        rules: Arc::new(Rules::default()),
-        clock: Clock::system(),
-        hints: Arc::default(),
-        impact: Arc::default(),
-    };
+    let core = Core::new(place.open(), Arc::default(), Clock::system());
     let history = history();
     let rebuilds = replay(&core, &history[FROM_V7..FROM_V7 + PUBLISHES]).await;
     println!("{rebuilds} rebuilds");

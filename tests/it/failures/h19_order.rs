@@ -25,13 +25,7 @@ async fn h19_a_plan_that_failed_once_goes_before_the_later_ones() {
     };
     let inner = SqliteStore::open(&dir.path().join("store"), options).unwrap();
     let inner: Arc<dyn Store> = Arc::new(inner);
-    let core = |store: Arc<dyn Store>| Core {
-        store,
-        rules: Arc::default(),
-        clock: Clock::system(),
-        hints: Arc::default(),
-        impact: Arc::default(),
-    };
+    let core = |store: Arc<dyn Store>| Core::new(store, Arc::default(), Clock::system());
     let mut work = Vec::new();
     let versions = ["1.0.0", "1.1.0", "1.2.0"];
     for version in versions {

@@ -479,13 +479,8 @@ impl Parse for str {
 
 fn core(store: Arc<dyn Store>, rules: &Arc<Rules>, time: &Arc<AtomicI64>) -> Core {
     let time = time.clone();
-    Core {
-        store,
-        rules: rules.clone(),
-        clock: Clock::new(move || time.fetch_add(1, Ordering::SeqCst)),
-        hints: Arc::default(),
-        impact: Arc::default(),
-    }
+    let clock = Clock::new(move || time.fetch_add(1, Ordering::SeqCst));
+    Core::new(store, rules.clone(), clock)
 }
 
 /// What the worker makes of an outcome.
